@@ -1,0 +1,207 @@
+"""SigLIP, block by block, as the notebooks build it.
+
+Each class stands here exactly as the notebook that introduces it defines it. Sizes come from transformers'
+`SiglipVisionConfig` and `SiglipTextConfig`; parameter names equal transformers', so that a pretrained
+state dict loads with `strict=True`.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+
+class PatchEmbedding(nn.Module):
+    """Cut an image into patches, project each to `width` numbers, add its place's position vector.
+
+    (batch, 3, height, width) pixels -> (batch, patches, width)
+    """
+
+    def __init__(self, config):
+        super().__init__()
+        patch = config.patch_size
+        patches = (config.image_size // patch) ** 2
+        self.patch_embedding = nn.Conv2d(config.num_channels, config.hidden_size, kernel_size=patch, stride=patch)
+        self.position_embedding = nn.Embedding(patches, config.hidden_size)
+
+    def forward(self, pixel_values):
+        patches = self.patch_embedding(pixel_values)  # (batch, width, rows, columns)
+        patches = patches.flatten(2).transpose(1, 2)  # (batch, rows * columns, width)
+        return patches + self.position_embedding.weight
+
+
+class MultiHeadAttention(nn.Module):
+    """Every token gathers a weighted mean of all tokens' values, once for each head.
+
+    (batch, tokens, width) -> (batch, tokens, width). Vaswani et al. 2017, section 3.2.
+    """
+
+    def __init__(self, config):
+        super().__init__()
+        width = config.hidden_size
+        self.heads = config.num_attention_heads
+        self.head_width = width // self.heads
+        self.q_proj = nn.Linear(width, width)
+        self.k_proj = nn.Linear(width, width)
+        self.v_proj = nn.Linear(width, width)
+        self.out_proj = nn.Linear(width, width)
+
+    def split_heads(self, x):
+        batch, tokens, _ = x.shape
+        return x.view(batch, tokens, self.heads, self.head_width).transpose(1, 2)  # (batch, heads, tokens, head_width)
+
+    def forward(self, x):
+        queries = self.split_heads(self.q_proj(x))
+        keys = self.split_heads(self.k_proj(x))
+        values = self.split_heads(self.v_proj(x))
+        scores = queries @ keys.transpose(-1, -2) * self.head_width**-0.5  # (batch, heads, tokens, tokens)
+        weights = scores.softmax(dim=-1)
+        mixed = (weights @ values).transpose(1, 2)  # (batch, tokens, heads, head_width)
+        return self.out_proj(mixed.reshape(x.shape))
+
+
+class MLP(nn.Module):
+    """Two linear layers with the tanh form of GELU between them, applied to each token alone.
+
+    (batch, tokens, width) -> (batch, tokens, width)
+    """
+
+    def __init__(self, config):
+        super().__init__()
+        self.fc1 = nn.Linear(config.hidden_size, config.intermediate_size)
+        self.fc2 = nn.Linear(config.intermediate_size, config.hidden_size)
+
+    def forward(self, x):
+        return self.fc2(F.gelu(self.fc1(x), approximate="tanh"))
+
+
+class EncoderLayer(nn.Module):
+    """Attention, then MLP; each reads a normed copy of the residual stream and adds its result to it (pre-norm).
+
+    (batch, tokens, width) -> (batch, tokens, width)
+    """
+
+    def __init__(self, config):
+        super().__init__()
+        self.layer_norm1 = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.self_attn = MultiHeadAttention(config)
+        self.layer_norm2 = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.mlp = MLP(config)
+
+    def forward(self, x):
+        x = x + self.self_attn(self.layer_norm1(x))
+        return x + self.mlp(self.layer_norm2(x))
+
+
+class Encoder(nn.Module):
+    """Encoder layers in series. (batch, tokens, width) -> (batch, tokens, width)"""
+
+    def __init__(self, config):
+        super().__init__()
+        self.layers = nn.ModuleList(EncoderLayer(config) for _ in range(config.num_hidden_layers))
+
+    def forward(self, x):
+        for layer in self.layers:
+            x = layer(x)
+        return x
+
+
+class AttentionPoolingHead(nn.Module):
+    """MAP head: one learned query, the probe, attends to all patches; an MLP follows.
+
+    (batch, patches, width) -> (batch, width). Zhai et al. 2022, "Scaling Vision Transformers", section 3.2.
+    """
+
+    def __init__(self, config):
+        super().__init__()
+        width = config.hidden_size
+        self.probe = nn.Parameter(torch.empty(1, 1, width))
+        # Only its parameters are used: they are named and packed as in transformers (in_proj holds q, k, v).
+        self.attention = nn.MultiheadAttention(width, config.num_attention_heads, batch_first=True)
+        self.layernorm = nn.LayerNorm(width, eps=config.layer_norm_eps)
+        self.mlp = MLP(config)
+
+    def forward(self, x):
+        batch, patches, width = x.shape
+        heads = self.attention.num_heads
+        head_width = width // heads
+        (wq, wk, wv), (bq, bk, bv) = self.attention.in_proj_weight.chunk(3), self.attention.in_proj_bias.chunk(3)
+        query = F.linear(self.probe, wq, bq).view(1, 1, heads, head_width).transpose(1, 2)
+        keys = F.linear(x, wk, bk).view(batch, patches, heads, head_width).transpose(1, 2)
+        values = F.linear(x, wv, bv).view(batch, patches, heads, head_width).transpose(1, 2)
+        weights = (query * head_width**-0.5 @ keys.transpose(-1, -2)).softmax(dim=-1)  # (batch, heads, 1, patches)
+        pooled = (weights @ values).transpose(1, 2).reshape(batch, width)
+        pooled = self.attention.out_proj(pooled)
+        return pooled + self.mlp(self.layernorm(pooled))
+
+
+class VisionTransformer(nn.Module):
+    """SigLIP's vision tower.
+
+    (batch, 3, height, width) pixels -> last hidden state (batch, patches, width), pooled vector (batch, width)
+    """
+
+    def __init__(self, config):
+        super().__init__()
+        self.embeddings = PatchEmbedding(config)
+        self.encoder = Encoder(config)
+        self.post_layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.head = AttentionPoolingHead(config)
+
+    def forward(self, pixel_values):
+        x = self.embeddings(pixel_values)
+        x = self.post_layernorm(self.encoder(x))
+        return x, self.head(x)
+
+
+class TextEmbedding(nn.Module):
+    """Look up each token's vector and add its position's. (batch, tokens) ids -> (batch, tokens, width)"""
+
+    def __init__(self, config):
+        super().__init__()
+        self.token_embedding = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.position_embedding = nn.Embedding(config.max_position_embeddings, config.hidden_size)
+
+    def forward(self, input_ids):
+        return self.token_embedding(input_ids) + self.position_embedding.weight[: input_ids.shape[1]]
+
+
+class TextTransformer(nn.Module):
+    """SigLIP's text tower: the same encoder, no causal mask, padding is part of the input, the last token is pooled.
+
+    (batch, tokens) ids -> last hidden state (batch, tokens, width), pooled vector (batch, projection_size)
+    """
+
+    def __init__(self, config):
+        super().__init__()
+        self.embeddings = TextEmbedding(config)
+        self.encoder = Encoder(config)
+        self.final_layer_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.head = nn.Linear(config.hidden_size, config.projection_size)
+
+    def forward(self, input_ids):
+        x = self.final_layer_norm(self.encoder(self.embeddings(input_ids)))
+        return x, self.head(x[:, -1])
+
+
+class SigLIP(nn.Module):
+    """Both towers, and the two numbers that turn a cosine into a logit. Zhai et al. 2023, arXiv 2303.15343.
+
+    pixels (images, 3, height, width), ids (texts, tokens) -> logits_per_image (images, texts)
+    """
+
+    def __init__(self, config):
+        super().__init__()
+        self.vision_model = VisionTransformer(config.vision_config)
+        self.text_model = TextTransformer(config.text_config)
+        self.logit_scale = nn.Parameter(torch.zeros(1))
+        self.logit_bias = nn.Parameter(torch.zeros(1))
+
+    def encode(self, pixel_values, input_ids):
+        """Unit vectors of images (images, width) and of texts (texts, width)."""
+        _, images = self.vision_model(pixel_values)
+        _, texts = self.text_model(input_ids)
+        return images / images.norm(dim=-1, keepdim=True), texts / texts.norm(dim=-1, keepdim=True)
+
+    def forward(self, pixel_values, input_ids):
+        images, texts = self.encode(pixel_values, input_ids)
+        return images @ texts.T * self.logit_scale.exp() + self.logit_bias
