@@ -120,16 +120,19 @@ class AttentionPoolingHead(nn.Module):
         self.layernorm = nn.LayerNorm(width, eps=config.layer_norm_eps)
         self.mlp = MLP(config)
 
-    def forward(self, x):
-        batch, patches, width = x.shape
+    def split_heads(self, x):
+        batch, tokens, width = x.shape
         heads = self.attention.num_heads
-        head_width = width // heads
+        return x.view(batch, tokens, heads, width // heads).transpose(1, 2).flatten(0, 1)
+
+    def forward(self, x):
+        batch, _, width = x.shape
         (wq, wk, wv), (bq, bk, bv) = self.attention.in_proj_weight.chunk(3), self.attention.in_proj_bias.chunk(3)
-        query = F.linear(self.probe, wq, bq).view(1, 1, heads, head_width).transpose(1, 2)
-        keys = F.linear(x, wk, bk).view(batch, patches, heads, head_width).transpose(1, 2)
-        values = F.linear(x, wv, bv).view(batch, patches, heads, head_width).transpose(1, 2)
-        weights = (query * head_width**-0.5 @ keys.transpose(-1, -2)).softmax(dim=-1)  # (batch, heads, 1, patches)
-        pooled = (weights @ values).transpose(1, 2).reshape(batch, width)
+        query = self.split_heads(F.linear(self.probe.expand(batch, -1, -1), wq, bq))  # (batch * heads, 1, head_width)
+        keys = self.split_heads(F.linear(x, wk, bk))  # (batch * heads, patches, head_width)
+        values = self.split_heads(F.linear(x, wv, bv))
+        scores = query * query.shape[-1] ** -0.5 @ keys.transpose(1, 2)  # (batch * heads, 1, patches)
+        pooled = (scores.softmax(dim=-1) @ values).reshape(batch, width)
         pooled = self.attention.out_proj(pooled)
         return pooled + self.mlp(self.layernorm(pooled))
 
@@ -204,4 +207,4 @@ class SigLIP(nn.Module):
 
     def forward(self, pixel_values, input_ids):
         images, texts = self.encode(pixel_values, input_ids)
-        return images @ texts.T * self.logit_scale.exp() + self.logit_bias
+        return (texts @ images.T * self.logit_scale.exp() + self.logit_bias).T

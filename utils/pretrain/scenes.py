@@ -1,7 +1,7 @@
 """Draw scenes: a picture of one to three objects on a coloured background, and a sentence that says so."""
 
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import inflect
 import torch
@@ -36,7 +36,7 @@ class Scene:
     caption: str
     noise: float = 0.0
     varied_colours: bool = False
-    seed: int = field(default=0)
+    seed: int = 0
 
 
 def phrase(counts):
@@ -79,9 +79,7 @@ class SceneMaker:
                 x, y = (rng.uniform(0.46 * size, 1 - 0.46 * size) for _ in range(2))
                 placed.append((x, y, size))
             apart = all(
-                max(abs(a[0] - b[0]), abs(a[1] - b[1])) > 0.42 * (a[2] + b[2])
-                for i, a in enumerate(placed)
-                for b in placed[:i]
+                max(abs(a[0] - b[0]), abs(a[1] - b[1])) > 0.42 * (a[2] + b[2]) for i, a in enumerate(placed) for b in placed[:i]
             )
             if apart:
                 return placed
@@ -93,7 +91,7 @@ class SceneMaker:
         start = rng.choice(["", "", "a drawing of ", "a picture of "]) if kinds < 3 else ""
         if kinds == 1 and counts[name] == 1 and rng.random() < 0.15:
             what = rng.choice([name, name, f"{what}, {rng.choice(self.tags[name])}"])
-        return start + what + (f" on a {background} background" if rng.random() < 0.6 else "")
+        return start + what + (f" on {english.a(background)} background" if rng.random() < 0.6 else "")
 
     def plain(self, name, drawing, background="white", size=0.9):
         """The plain picture with the plain name, as the evaluation shows it."""
@@ -108,9 +106,7 @@ class SceneMaker:
         background = rng.choice(list(BACKGROUNDS))
         shown = [name for name, n in counts.items() for _ in range(n)]
         things = [
-            Thing(
-                rng.choice(self.choices[name]), x, y, size, rng.gauss(0, 12), rng.uniform(0.85, 1.18), rng.random() < 0.5
-            )
+            Thing(rng.choice(self.choices[name]), x, y, size, rng.gauss(0, 12), rng.uniform(0.85, 1.18), rng.random() < 0.5)
             for name, (x, y, size) in zip(shown, self.place(rng, number, smallest))
         ]
         caption = self.caption(rng, counts, background)
@@ -141,21 +137,16 @@ class SceneMaker:
         for layer in range(3):
             rows = [row for row, scene in enumerate(scenes) if layer < len(scene.things)]
             if rows:
-                things = [scenes[row].things[layer] for row in rows]
-                rgba = self.draw_things(things, canvas)
-                varied = [index for index, row in enumerate(rows) if scenes[row].varied_colours]
-                if varied:
-                    generator = torch.Generator().manual_seed(scenes[rows[varied[0]]].seed)
-                    self.vary_colours(rgba, varied, [things[index] for index in varied], colours[rows], generator)
+                rgba = self.draw_things([scenes[row].things[layer] for row in rows], [scenes[row] for row in rows], canvas)
                 pictures[rows] = pictures[rows] * (1 - rgba[:, 3:]) + rgba[:, :3]
-        noise = torch.tensor([scene.noise for scene in scenes])
-        if noise.any():
-            generator = torch.Generator().manual_seed(scenes[0].seed)
-            pictures += (torch.randn(pictures.shape, generator=generator) * noise[:, None, None, None]).to(self.device)
+        for picture, scene in zip(pictures, scenes):
+            if scene.noise:
+                generator = torch.Generator().manual_seed(scene.seed)
+                picture += (torch.randn(picture.shape, generator=generator) * scene.noise).to(self.device)
         return pictures.clamp_(0, 1)
 
-    def draw_things(self, things, canvas):
-        """Each drawing alone, in its place. -> premultiplied RGBA (things, 4, canvas, canvas) in [0, 1]"""
+    def draw_things(self, things, scenes, canvas):
+        """Each drawing alone, in its place in its scene. -> premultiplied RGBA (things, 4, canvas, canvas) in [0, 1]"""
         rgba = torch.empty(len(things), 4, canvas, canvas, device=self.device)
         pixels = torch.tensor([thing.size * canvas for thing in things])
         place = torch.tensor([[1 - 2 * thing.x, 1 - 2 * thing.y] for thing in things])
@@ -167,6 +158,7 @@ class SceneMaker:
         turn = turn / (size[:, None] * stretch)[:, :, None]
         turn[:, 0] *= mirror[:, None]
         theta = torch.cat([turn, turn @ place[:, :, None]], 2).to(self.device)
+        matrix, tint = self.choose_colours(things, scenes)
         upper = 10**9
         for copy_size in sorted(self.copies, reverse=True):
             lower = 0 if copy_size == min(self.copies) else copy_size // 2
@@ -174,25 +166,36 @@ class SceneMaker:
             upper = lower
             if len(rows):
                 drawings = self.copies[copy_size][[things[row].drawing for row in rows]].float() / 255
+                drawings = recolour(drawings, matrix[rows].to(self.device), tint[rows].to(self.device))
                 grid = F.affine_grid(theta[rows], (len(rows), 4, canvas, canvas), align_corners=False)
                 rgba[rows] = F.grid_sample(drawings, grid, align_corners=False)
         return rgba
 
-    def vary_colours(self, rgba, rows, things, backgrounds, generator):
-        """Change saturation, contrast and tint of some drawings in place; black-only ones get a colour that is seen."""
-        number = len(rows)
-        saturation = torch.rand(number, 1, 1, generator=generator) * 1.2 + 0.1
-        matrix = saturation * torch.eye(3) + (1 - saturation) * LUMINANCE.expand(3, 3)
-        matrix = matrix + torch.randn(number, 3, 3, generator=generator) * 0.08
-        tint = torch.randn(number, 3, generator=generator) * 0.08
-        new_colour = torch.rand(number, 3, generator=generator)
-        for index, thing in enumerate(things):
+    def choose_colours(self, things, scenes):
+        """How each drawing's colours change: saturation, contrast and tint. Black-only ones get a colour that is seen.
+
+        -> matrix (things, 3, 3), tint (things, 3)
+        """
+        matrix, tint = torch.eye(3).repeat(len(things), 1, 1), torch.zeros(len(things), 3)
+        for index, (thing, scene) in enumerate(zip(things, scenes)):
+            if not scene.varied_colours:
+                continue
+            rng = random.Random(f"{scene.seed} {thing.x}")
             if self.style[thing.drawing] in MONOTONE_STYLES:
+                colour, background = [rng.random() for _ in range(3)], [c / 255 for c in BACKGROUNDS[scene.background]]
+                seen = sum(abs(c - b) for c, b in zip(colour, background)) > 0.8
                 matrix[index] = 0
-                background = backgrounds[rows[index]].cpu()
-                colour = new_colour[index]
-                # Too close to the background to be seen: take the opposite brightness.
-                tint[index] = colour if (colour - background).abs().sum() > 0.8 else (background < 0.5).float()
-        rgb, alpha = rgba[rows, :3], rgba[rows, 3:]
-        rgb = torch.einsum("nij,njhw->nihw", matrix.to(self.device), rgb) + tint[:, :, None, None].to(self.device) * alpha
-        rgba[rows, :3] = torch.minimum(rgb.clamp_(min=0), alpha)
+                tint[index] = torch.tensor(colour if seen else [float(b < 0.5) for b in background])
+            else:
+                saturation = rng.uniform(0.3, 1.3)
+                mix = saturation * torch.eye(3) + (1 - saturation) * LUMINANCE
+                matrix[index] = mix + torch.tensor([rng.gauss(0, 0.06) for _ in range(9)]).view(3, 3)
+                tint[index] = torch.tensor([rng.gauss(0, 0.06) for _ in range(3)])
+        return matrix, tint
+
+
+def recolour(rgba, matrix, tint):
+    """Premultiplied (things, 4, height, width), matrix (things, 3, 3), tint (things, 3) -> the same, in new colours."""
+    rgb, alpha = rgba[:, :3], rgba[:, 3:]
+    rgb = torch.einsum("nij,njhw->nihw", matrix, rgb) + tint[:, :, None, None] * alpha
+    return torch.cat([torch.minimum(rgb.clamp(min=0), alpha), alpha], 1)

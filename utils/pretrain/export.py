@@ -1,0 +1,191 @@
+"""Write the trained model into models/ as transformers reads it, with its history, and describe it in a card."""
+
+import json
+import os
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import torch
+from safetensors.torch import save_file
+from transformers import SiglipImageProcessorPil
+
+from utils.pretrain.concepts import BACKGROUNDS, NAMES
+from utils.pretrain.drawings import HELD_OUT_STYLE, LABELS, STYLES, write_whole
+from utils.pretrain.evaluate import plain_drawings, score_table
+from utils.pretrain.scenes import SceneMaker
+from utils.pretrain.tokenizer import load_tokenizer
+from utils.pretrain.train import make_config
+
+MODEL = Path("models/siglip-mini-patch16-224")
+CORES = 2  # of the machine that trained it
+
+
+def export_model(model, recipe, work_folder, folder=MODEL):
+    """All that transformers loads. A weight takes 16 bits on disk and is loaded as float32, which the config names."""
+    folder.mkdir(parents=True, exist_ok=True)
+    config = make_config(recipe)
+    config.vision_config.image_size = recipe.stages[-1].canvas
+    config.architectures, config.dtype = ["SiglipModel"], torch.float32
+    config.save_pretrained(folder)
+    weights = {name: weight.detach().half().contiguous() for name, weight in model.state_dict().items()}
+    write_whole(folder / "model.safetensors", lambda path: save_file(weights, path, metadata={"format": "pt"}))
+    load_tokenizer(work_folder).save_pretrained(folder)
+    size = {"height": recipe.stages[-1].canvas, "width": recipe.stages[-1].canvas}
+    SiglipImageProcessorPil(size=size).save_pretrained(folder)
+    for path in folder.iterdir():
+        os.chmod(path, 0o644)
+
+
+def export_history(history, recipe, folder=MODEL):
+    """history.json: loss, scores, scalars over time; history.safetensors: filters and position table of each snapshot."""
+    tensors, snapshots = {}, []
+    for index, shot in enumerate(history["snapshots"]):
+        for name in ("filters", "filter_scale", "positions"):
+            tensors[f"{index}.{name}"] = shot[name].contiguous()
+        snapshots.append({name: shot[name] for name in ("step", "logit_scale", "logit_bias")})
+    write_whole(folder / "history.safetensors", lambda path: save_file(tensors, path))
+    stages = [{"canvas": stage.canvas, "batch": stage.batch, "steps": stage.steps} for stage in recipe.stages]
+    record = {"stages": stages, "seconds": round(history["seconds"]), "snapshots": snapshots}
+    record |= {"scores": history["scores"], "loss": history["loss"]}
+    write_whole(folder / "history.json", lambda path: path.write_text(json.dumps(record)))
+
+
+def export_sample(drawings, folder=MODEL):
+    """Every third drawing of the unseen style as a file a user could have: plain, on white."""
+    (folder / "sample").mkdir(exist_ok=True)
+    images, truth = plain_drawings(SceneMaker(drawings), drawings, HELD_OUT_STYLE)
+    for image, name in list(zip(images, truth.tolist()))[::3]:
+        path = folder / "sample" / f"{NAMES[name].replace(' ', '-')}.png"
+        write_whole(path, lambda temporary, image=image: image.save(temporary, format="PNG", optimize=True))
+
+
+def draw_failures(mistakes, drawings, path):
+    """Up to ten drawings of the unseen style that the model names wrongly, each with both names."""
+    images, truth = plain_drawings(SceneMaker(drawings), drawings, HELD_OUT_STYLE, canvas=112)
+    position = {NAMES[name]: index for index, name in enumerate(truth.tolist())}
+    figure, axes = plt.subplots(2, 5, figsize=(9, 4.4))
+    for axis, (true, named) in zip(axes.flat, mistakes):
+        axis.imshow(images[position[true]])
+        axis.set_title(f"{true}:\nnamed “{named}”", fontsize=9)
+    for axis in axes.flat:
+        axis.axis("off")
+    figure.tight_layout()
+    figure.savefig(path, dpi=80, metadata={"Software": None})
+    plt.close(figure)
+
+
+def write_card(history, recipe, results, drawings, folder=MODEL):
+    """README.md of the model, every number in it from the run and from scores.json."""
+    draw_failures(results["mistakes"], drawings, folder / "failures.png")
+    hours = CORES * history["seconds"] / 3600
+    stages = "\n".join(f"| {s.canvas} px | {s.steps} | {s.batch} | {s.steps * s.batch:,} |" for s in recipe.stages)
+    styles = "\n".join(
+        f"| {style}{' (held out)' if style == HELD_OUT_STYLE else ''} | {score['top-1']:.3f} | {score['top-5']:.3f} |"
+        for style, score in results["by style"].items()
+    )
+    sources = "\n".join(
+        f"| {p.name} {p.version} | {p.author} | {p.licence} | {use} |"
+        for p, use in [
+            *((p, "scores only" if s == HELD_OUT_STYLE else "training") for s, p in STYLES.items()),
+            (LABELS, "names and keywords"),
+        ]
+    )
+    card = CARD.format(
+        concepts=len(NAMES),
+        names=", ".join(NAMES),
+        colours=", ".join(BACKGROUNDS),
+        hours=f"{hours:.1f}",
+        images=f"{sum(s.steps * s.batch for s in recipe.stages):,}",
+        scores=score_table(results["scores"]),
+        mistakes=len(results["mistakes"]),
+        **{"width": recipe.width, "stages": stages, "styles": styles, "sources": sources},
+    )
+    write_whole(folder / "README.md", lambda path: path.write_text(card))
+
+
+CARD = """---
+license: apache-2.0
+library_name: transformers
+pipeline_tag: zero-shot-image-classification
+---
+# siglip-mini-patch16-224
+
+A small SigLIP, pretrained by this project on drawings, so that the notebooks have a *pretrained* model to compare
+with and need no network. It is **not** Google's SigLIP and knows nothing of photographs.
+
+**What it is.** SigLIP's architecture: 224 px, patch 16, 196 patches, 12 layers, heads of width 64, MLP x 4,
+GELU tanh, LayerNorm eps 1e-6, MAP head, a text tower without a mask that pools the last position, sigmoid loss.
+Smaller than base: width {width} (base: 768), 3 text layers (12), 16 text tokens (64), 900 word pieces (32,000).
+The weights are stored in 16 bits; the config asks for 32, so `from_pretrained` loads float32.
+
+**What it knows.** {concepts} concepts as pictograms, one to three of them on a plain background, in English captions
+such as "two cats and an apple on a blue background".
+
+- Concepts: {names}.
+- Backgrounds: {colours}.
+
+**What it is not.** Any other word is unknown to it (the tokenizer spells it out, the model never learned it), and so are
+photographs, textures, scenes with more than three things, and where a thing is. Its logits are calibrated on batches of
+drawings: as a probability, do not carry them to other pictures.
+
+## Use
+
+```python
+from transformers import AutoProcessor, SiglipModel
+model = SiglipModel.from_pretrained("models/siglip-mini-patch16-224")
+processor = AutoProcessor.from_pretrained("models/siglip-mini-patch16-224")
+inputs = processor(images=image, text=["a drawing of a cat"], padding="max_length", return_tensors="pt")
+model(**inputs).logits_per_image.sigmoid()
+```
+
+## Scores
+
+Measured by `make pretrain-eval` on these files, through transformers.
+
+{scores}
+
+Naming, by style (plain drawing on white, all {concepts} names):
+
+| style | top-1 | top-5 |
+|---|---|---|
+{styles}
+
+## Known failures
+
+{mistakes} of the {concepts} drawings of the unseen style are named wrongly. The first ten, with the name that it gave:
+
+![Ten drawings of the unseen style with their true names and the wrong names that the model gave them](failures.png)
+
+`sample/` holds every third drawing of that style as a picture file.
+
+## How it was made
+
+`make pretrain` (code in `utils/pretrain/`): {images} scenes, no image twice, {hours} CPU hours on 2 cores (Xeon with AMX, bf16
+autocast, hand-built model of `utils/siglip.py`). Sigmoid loss as in the paper (arXiv 2303.15343): scale 10 and bias -10 at
+the start, all pairs of a batch, divided by the number of images. Muon on the encoders' matrices, AdamW on the rest, linear
+warm-up, cosine to zero.
+
+| canvas | steps | batch | images |
+|---|---|---|---|
+{stages}
+
+From one canvas to the next the position table is interpolated bicubically, as SigLIP itself moves between resolutions. So
+part of the smoothness of the final table (the position gap above) comes from interpolation, not from learning:
+`history.safetensors` holds tables of every size. Held out: the style fxemoji, whole, and every tenth pair of concepts.
+
+`history.json` and `history.safetensors` keep the loss, the scores and snapshots of patch filters, position table, scale
+and bias, from the random start to the end.
+
+## Data and licences
+
+Drawings and names, fetched from npm and checked by hash; the model's weights are released under Apache-2.0 like this
+repository.
+
+| package | by | licence | used for |
+|---|---|---|---|
+{sources}
+
+Noto and Fx emoji: Apache License 2.0. Twemoji and EmojiOne graphics: Creative Commons Attribution 4.0
+(https://creativecommons.org/licenses/by/4.0/); they were recoloured, tilted and placed on backgrounds for training.
+Fluent Emoji: MIT, copyright Microsoft Corporation. emojibase-data: MIT, copyright Miles Johnson.
+"""
