@@ -2,13 +2,26 @@ VENV := .venv
 PYTHON ?= python3
 RUN := $(VENV)/bin/python
 
-.PHONY: test pretrain pretrain-eval
+.PHONY: lab test notebooks figures pretrain pretrain-eval
 
-# Everything, from a bare machine: sets up .venv on the first run.
+# Open the notebooks. The first run sets up .venv.
+lab: $(VENV)/ready
+	cd notebooks && ../$(RUN) -m jupyterlab
+
+# Everything, from a bare machine: style, unit tests, and every output of every notebook compared with the stored one.
 test: $(VENV)/ready
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 	$(RUN) -m pytest tests
+	CI=true $(RUN) -m pytest --nbval --nbval-current-env --nbval-cell-timeout=120 --nbval-kernel-startup-timeout=120 notebooks
+
+# Run every notebook again and store its outputs; twice in a row changes nothing.
+notebooks: $(VENV)/ready
+	$(RUN) -m utils.notebooks
+
+# Draw readme_imgs/ again.
+figures: $(VENV)/ready
+	$(RUN) -m utils.diagrams
 
 # Fetch the drawings, train models/siglip-mini-patch16-224, measure and describe it. Goes on where it was stopped.
 pretrain: $(VENV)/ready

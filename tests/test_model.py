@@ -106,7 +106,7 @@ def test_images_are_squashed_with_bicubic_to_the_range_from_minus_one_to_one(pro
     noise = np.random.default_rng(0).integers(0, 256, (90, 300, 3), dtype=np.uint8)
     pixels = processor.image_processor(Image.fromarray(noise), return_tensors="pt").pixel_values
     squashed = np.asarray(Image.fromarray(noise).resize((224, 224), Image.Resampling.BICUBIC))
-    expected = torch.from_numpy((squashed / 255 - 0.5) / 0.5).permute(2, 0, 1)[None].float()
+    expected = torch.from_numpy(((squashed / 255).astype(np.float32) - 0.5) / 0.5).permute(2, 0, 1)[None]
     assert torch.equal(pixels, expected)
 
 

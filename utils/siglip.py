@@ -1,13 +1,42 @@
 """SigLIP, block by block, as the notebooks build it.
 
-Each class stands here exactly as the notebook that introduces it defines it. Sizes come from transformers'
+Each function and class stands here exactly as the notebook that introduces it defines it. Sizes come from transformers'
 `SiglipVisionConfig` and `SiglipTextConfig`; parameter names equal transformers', so that a pretrained
 state dict loads with `strict=True`.
 """
 
+from pathlib import Path
+
+import numpy as np
 import torch
 import torch.nn.functional as F
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import nn
+
+from utils.errors import LessonError
+
+
+def read_image(path):
+    """An image file's first frame, turned upright, as a PIL image in mode RGB. A LessonError if there is no image in it."""
+    path = Path(path)
+    try:
+        with Image.open(path) as image:
+            return ImageOps.exif_transpose(image).convert("RGB")
+    except FileNotFoundError:
+        raise LessonError(f"there is no file {path.name} in {path.parent}; check the name") from None
+    except UnidentifiedImageError:
+        reason = "is not an image that Pillow knows" if path.stat().st_size else "is empty"
+        raise LessonError(f"{path.name} {reason}; choose a PNG or JPEG file") from None
+    except (OSError, SyntaxError) as error:
+        raise LessonError(f"{path.name} is damaged or cut short ({error}); copy it again") from None
+
+
+def preprocess(image, size, resample=Image.Resampling.BICUBIC):
+    """PIL image -> pixel values (1, 3, size, size) in [-1, 1]: squashed to a square, colours first, a batch of one."""
+    squashed = image.convert("RGB").resize((size, size), resample)
+    values = (np.asarray(squashed) / 255).astype(np.float32)  # (size, size, 3) in [0, 1]
+    values = (values - 0.5) / 0.5  # in [-1, 1]
+    return torch.from_numpy(values).permute(2, 0, 1)[None]
 
 
 class PatchEmbedding(nn.Module):

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
+from safetensors import SafetensorError
 from tqdm import tqdm
 
 from utils.pretrain.concepts import CONCEPTS
@@ -88,9 +89,11 @@ def write_whole(path, write):
     temporary = path.with_name(path.name + ".partial")
     try:
         write(temporary)
+        temporary.chmod(0o644)  # safetensors writes for the owner's eyes only
         os.replace(temporary, path)
-    except OSError as error:
-        raise PretrainError(f"cannot write {path}: {error.strerror}; free some space or choose another folder") from None
+    except (OSError, RuntimeError, SafetensorError) as error:  # torch and safetensors do not raise OSError on a full disk
+        reason = str(error).splitlines()[0]
+        raise PretrainError(f"cannot write {path} ({reason}): make room on the disk and run again") from None
     finally:
         temporary.unlink(missing_ok=True)
 

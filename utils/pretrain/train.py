@@ -1,6 +1,5 @@
-"""Pretrain the small SigLIP on scenes. `python -m utils.pretrain.train`, or under `torchrun --nproc-per-node N -m`."""
+"""Pretrain the small SigLIP on scenes: `python -m utils.pretrain`, or `torchrun --nproc-per-node N -m utils.pretrain.train`."""
 
-import argparse
 import math
 import os
 import time
@@ -32,7 +31,6 @@ class Stage:
     canvas: int
     batch: int
     steps: int
-    compiled: bool = False  # worth its minute and a half only from 128 px on
 
 
 @dataclass(frozen=True)
@@ -58,7 +56,7 @@ class Recipe:
         return self.stages[-1]
 
 
-RECIPE = Recipe((Stage(64, 256, 1300), Stage(128, 128, 900, compiled=True), Stage(224, 64, 600, compiled=True)))
+RECIPE = Recipe((Stage(64, 256, 900), Stage(128, 128, 600), Stage(224, 64, 480)))
 
 
 def make_config(recipe):
@@ -110,9 +108,8 @@ def make_optimizers(model, recipe):
 
 
 def learning_rate_factor(step, recipe):
-    """Linear warm-up, then half a cosine down to zero."""
-    warm = min(1, (step + 1) / recipe.warm_up)
-    return warm * (0.5 + 0.5 * math.cos(math.pi * step / recipe.steps))
+    """Up in a straight line, then down to zero in another: the later stages still need to move."""
+    return min((step + 1) / recipe.warm_up, (recipe.steps - step) / (recipe.steps - recipe.warm_up))
 
 
 def set_canvas(model, optimizers, canvas):
@@ -178,13 +175,12 @@ def sigmoid_loss(images, texts, logit_scale, logit_bias):
     return loss
 
 
-def average_gradients(model):
-    """Every process gets the mean of all processes' gradients."""
+def average(tensors):
+    """Replace each tensor, in place, by its mean over all processes."""
     if world()[1] > 1:
-        gradients = [p.grad for p in model.parameters()]
-        flat = nn.utils.parameters_to_vector(gradients)
+        flat = nn.utils.parameters_to_vector(tensors)
         dist.all_reduce(flat)
-        nn.utils.vector_to_parameters(flat / world()[1], gradients)
+        nn.utils.vector_to_parameters(flat / world()[1], tensors)
 
 
 def snapshot(model, step):
@@ -223,13 +219,13 @@ def load_checkpoint(path, model, optimizers, recipe):
     return state["step"], state["history"]
 
 
-def train(recipe, drawings, folder=FOLDER, stop_after=None, checkpoint_seconds=CHECKPOINT_SECONDS):
+def train(recipe, drawings, folder=FOLDER, checkpoint_seconds=CHECKPOINT_SECONDS):
     """Train from the last checkpoint in `folder`, or from the start; return the model and the history.
 
     What a step sees depends on the seed and the step's number alone, so that a run that was killed and started again
-    ends with the same weights. `stop_after`: end before this step, as if killed after a checkpoint (for the tests).
+    ends with the same weights.
     """
-    rank, processes = world()
+    first = world()[0] == 0
     device = f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu"
     scenes = SceneMaker(drawings, device=device)
     tokenizer = make_tokenizer(folder, scenes)
@@ -239,41 +235,39 @@ def train(recipe, drawings, folder=FOLDER, stop_after=None, checkpoint_seconds=C
     history = {"loss": [], "scores": [], "snapshots": [], "seconds": 0.0}
     if path.exists():
         step, history = load_checkpoint(path, model, optimizers, recipe)
-    compiled = torch.compile(model.encode, dynamic=False)
     snapshot_steps = {round(recipe.steps * (i / (SNAPSHOTS - 1)) ** 2) for i in range(SNAPSHOTS)}
-    bar = tqdm(total=recipe.steps, initial=step, unit=" steps", disable=rank > 0, mininterval=1)
-    saved = started = time.monotonic()
-    before = history["seconds"]
-    while step < recipe.steps:
-        stage = recipe.stage_at(step)
-        set_canvas(model, optimizers, stage.canvas)
-        if rank == 0 and step in snapshot_steps:
-            history["snapshots"].append(snapshot(model, step))
-        encode = compiled if stage.compiled else model.encode
-        loss = training_step(model, encode, optimizers, recipe, stage, scenes, tokenizer, step)
-        step += 1
-        bar.update()
-        if step % 10 == 0:
-            history["loss"].append([step, round(loss.item(), 4)])
-            speed = stage.batch * bar.format_dict["rate"] if bar.format_dict["rate"] else 0
-            bar.set_postfix_str(f"{stage.canvas} px, loss {loss:.3f}, {speed:.0f} images/s")
-        if rank == 0 and (step % 200 == 0 or step == recipe.steps):
-            scores = naming_accuracy(model, scenes, tokenizer, drawings, stage.canvas)
-            history["scores"].append({"step": step, "canvas": stage.canvas} | scores)
-            bar.write(f"step {step}: {scores}")
-        if rank == 0 and (time.monotonic() - saved > checkpoint_seconds or step in (stop_after, recipe.steps)):
-            if step == recipe.steps:
+    if first and step == 0:
+        history["snapshots"].append(snapshot(model, step))
+    saved = time.monotonic()
+    with tqdm(total=recipe.steps, initial=step, unit=" steps", disable=not first, mininterval=1) as bar:
+        while step < recipe.steps:
+            started = time.monotonic()
+            stage = recipe.stage_at(step)
+            set_canvas(model, optimizers, stage.canvas)
+            loss = training_step(model, optimizers, recipe, stage, scenes, tokenizer, step)
+            step += 1
+            bar.update()
+            if first and step % 10 == 0:
+                history["loss"].append([step, round(loss.item(), 4)])
+                bar.set_postfix_str(f"{stage.canvas} px, loss {loss:.3f}, {images_per_second(bar, stage):.0f} images/s")
+            if first and step in snapshot_steps:
                 history["snapshots"].append(snapshot(model, step))
-            history["seconds"] = before + time.monotonic() - started
-            save_checkpoint(path, model, optimizers, step, history)
-            saved = time.monotonic()
-        if step == stop_after:
-            break
-    bar.close()
+            if first and (step % 200 == 0 or step == recipe.steps):
+                scores = naming_accuracy(model, scenes, tokenizer, drawings, stage.canvas)
+                history["scores"].append({"step": step, "canvas": stage.canvas} | scores)
+                bar.write(f"step {step}: {scores}")
+            history["seconds"] += time.monotonic() - started
+            if first and (time.monotonic() - saved > checkpoint_seconds or step == recipe.steps):
+                save_checkpoint(path, model, optimizers, step, history)
+                saved = time.monotonic()
     return model, history
 
 
-def training_step(model, encode, optimizers, recipe, stage, scenes, tokenizer, step):
+def images_per_second(bar, stage):
+    return stage.batch * (bar.format_dict["rate"] or 0)
+
+
+def training_step(model, optimizers, recipe, stage, scenes, tokenizer, step):
     """Draw this process' share of the batch, take one optimizer step; return the loss."""
     rank, processes = world()
     device = model.logit_scale.device
@@ -282,11 +276,13 @@ def training_step(model, encode, optimizers, recipe, stage, scenes, tokenizer, s
     pixels = scenes.draw(share, stage.canvas) * 2 - 1
     ids = tokenizer([scene.caption for scene in share], padding="max_length", truncation=True, return_tensors="pt").input_ids
     with torch.autocast(device.type, dtype=torch.bfloat16):
-        images, texts = encode(pixels, ids.to(device))
+        images, texts = model.encode(pixels, ids.to(device))
     loss = sigmoid_loss(images.float(), texts.float(), model.logit_scale, model.logit_bias)
     loss.backward()
-    average_gradients(model)
-    nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    loss = loss.detach()
+    average([loss, *(p.grad for p in model.parameters())])
+    if not nn.utils.clip_grad_norm_(model.parameters(), 1.0).isfinite():
+        raise PretrainError(f"the gradient is not finite at step {step}; the last checkpoint is good: lower the learning rate")
     factor = learning_rate_factor(step, recipe)
     for optimizer in optimizers:
         for group in optimizer.param_groups:
@@ -294,24 +290,23 @@ def training_step(model, encode, optimizers, recipe, stage, scenes, tokenizer, s
             group["lr"] = group["initial_lr"] * factor
         optimizer.step()
         optimizer.zero_grad()
-    return loss.detach()
+    return loss
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--folder", type=Path, default=FOLDER)
-    arguments = parser.parse_args()
-    if "RANK" in os.environ:
-        dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
-        if torch.cuda.is_available():
-            torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    """Train under torchrun: the first process fetches and renders, then all start together."""
+    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     try:
-        train(RECIPE, prepare(arguments.folder), arguments.folder)
+        if world()[0] == 0:
+            make_tokenizer(FOLDER, SceneMaker(prepare(FOLDER)))
+        dist.barrier()
+        train(RECIPE, prepare(FOLDER))
     except PretrainError as error:
         raise SystemExit(f"pretrain: {error}") from None
     finally:
-        if dist.is_initialized():
-            dist.destroy_process_group()
+        dist.destroy_process_group()
 
 
 if __name__ == "__main__":

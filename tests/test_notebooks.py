@@ -1,0 +1,177 @@
+"""What nbval does not see: the form of the stored notebooks, their code against utils/siglip.py, and the exercises."""
+
+import ast
+import contextlib
+import io
+import re
+import warnings
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from utils.notebooks import normalise
+
+ROOT = Path(__file__).parents[1]
+PATHS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+MACHINE_PATH = re.compile(r"/home/|/root/|/tmp/|/Users/|site-packages|ipykernel_")
+
+# The learner, played: for each exercise, answers that are wrong and what the check must say about them.
+WRONG_ANSWERS = {
+    "to_bytes": [
+        ("def to_bytes(p): return ((p[0] * 0.5 + 0.5) * 255).round().to(torch.uint8)", "the shape is (3, 224, 224)"),
+        ("def to_bytes(p): return (p[0].permute(1, 2, 0) * 255).round().clamp(0, 255).to(torch.uint8)", "differs from"),
+        ("def to_bytes(p): return (p[0].permute(1, 2, 0) * 0.5 + 0.5) * 255", "should be torch.uint8"),
+    ],
+    "mended": [
+        ("def mended(image, size): return broken(image, size)", "rows and columns are exchanged"),
+        ("def mended(image, size): return preprocess(image, size).flip(1)", "red and blue are exchanged"),
+    ],
+    "preprocess_with_torch": [
+        (
+            "def preprocess_with_torch(image, size):\n"
+            "    x = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None] / 255\n"
+            "    return (torch.nn.functional.interpolate(x, (size, size), mode='bicubic') - 0.5) / 0.5",
+            "without antialias=True",
+        ),
+        ("def preprocess_with_torch(image, size): return preprocess(image, size) * 0.5 + 0.5", "stay in [0, 1]"),
+    ],
+}
+
+
+def read(path):
+    return nbformat.read(path, as_version=4)
+
+
+def code_cells(notebook):
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def tagged(cell, tag):
+    return tag in cell.metadata.get("tags", [])
+
+
+@pytest.fixture(params=PATHS, ids=lambda path: path.stem)
+def path(request):
+    return request.param
+
+
+@pytest.fixture
+def notebook(path):
+    return read(path)
+
+
+def test_it_is_valid_and_small(path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        nbformat.validate(read(path))
+    assert path.stat().st_size < 1_000_000
+
+
+def test_cell_ids_are_unique(notebook):
+    ids = [cell.id for cell in notebook.cells]
+    assert len(set(ids)) == len(ids)
+
+
+def test_it_was_run_whole_and_in_order(notebook):
+    counts = [cell.execution_count for cell in code_cells(notebook)]
+    assert counts == list(range(1, len(counts) + 1))
+
+
+def test_its_outputs_hold_no_error_no_warning_and_no_machine_path(notebook):
+    for cell in code_cells(notebook):
+        for output in cell.outputs:
+            assert output.output_type != "error", cell.source
+            assert output.get("name") != "stderr", output.text
+            assert not MACHINE_PATH.search(str(output.get("text", output.get("data", {}).get("text/plain")))), cell.source
+
+
+def test_it_is_stored_in_the_normal_form(path, notebook):
+    normalise(notebook)
+    assert nbformat.writes(notebook) + "\n" == path.read_text()
+
+
+def test_headings_start_with_one_title_and_skip_no_level(notebook):
+    text = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    levels = [len(marks) for marks in re.findall(r"^(#+) ", text, flags=re.M)]
+    assert levels[0] == 1 and levels.count(1) == 1
+    assert all(deeper - level <= 1 for level, deeper in zip(levels, levels[1:]))
+
+
+def test_every_picture_has_words(notebook):
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            assert all(alt for alt, _ in re.findall(r"!\[(.*?)\]\((.*?)\)", cell.source)), cell.source
+        else:
+            for output in cell.outputs:
+                for form in output.get("data", {}):
+                    if form.startswith("image/"):
+                        alt = output.metadata.get(form, {}).get("alt")
+                        below = [o.data.get("text/markdown") for o in cell.outputs if "data" in o]
+                        assert alt and f"*{alt}*" in below, cell.source
+
+
+def test_every_link_to_a_file_leads_somewhere(path, notebook):
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            for target in re.findall(r"\]\(([^)#]+?)\)", cell.source):
+                assert "://" in target or (path.parent / target).exists(), target
+
+
+def test_cells_are_short(notebook):
+    lengths = [len([line for line in cell.source.splitlines() if line.strip()]) for cell in code_cells(notebook)]
+    assert max(lengths) <= 18
+
+
+def test_its_blocks_are_the_ones_in_utils(notebook):
+    module = ast.parse((ROOT / "utils" / "siglip.py").read_text())
+    finished = {node.name: ast.dump(node) for node in module.body if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
+    blocks = [node for cell in code_cells(notebook) for node in ast.parse(cell.source).body if hasattr(node, "name")]
+    shared = [node for node in blocks if node.name in finished]
+    assert shared, "a notebook builds at least one block of utils/siglip.py"
+    for node in shared:
+        assert ast.dump(node) == finished[node.name], node.name
+
+
+# The exercises
+
+
+def exercises(notebook):
+    """(name of the stub, stub cell, check cell, solution cell) of each exercise."""
+    cells = code_cells(notebook)
+    for index, cell in enumerate(cells):
+        if tagged(cell, "exercise"):
+            check, solution = cells[index + 1], cells[index + 2]
+            assert tagged(check, "check") and tagged(solution, "solution")
+            assert solution.metadata.jupyter.source_hidden
+            yield ast.parse(cell.source).body[0].name, cell, check, solution
+
+
+def run(source, names):
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        exec(compile(source, "<cell>", "exec"), names)
+    return printed.getvalue()
+
+
+@pytest.fixture
+def names(path, notebook, monkeypatch):
+    """Everything that the notebook defines outside its exercises."""
+    monkeypatch.chdir(path.parent)
+    names = {}
+    for cell in code_cells(notebook):
+        if not (tagged(cell, "exercise") or tagged(cell, "check") or tagged(cell, "solution")):
+            run(cell.source, names)
+    return names
+
+
+def test_exercises_answer_the_learner(notebook, names):
+    found = list(exercises(notebook))
+    assert 2 <= len(found) <= 4
+    for name, stub, check, solution in found:
+        assert "not attempted yet" in run(stub.source + "\n" + check.source, dict(names))
+        right = run(solution.source + f"\n{name} = {name}_solution\n" + check.source, dict(names))
+        assert "Not yet" not in right and "not attempted" not in right
+        assert len(WRONG_ANSWERS[name]) >= 2
+        for answer, verdict in WRONG_ANSWERS[name]:
+            said = run(answer + "\n" + check.source, dict(names))
+            assert "Not yet" in said and verdict in said, said

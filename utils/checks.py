@@ -1,0 +1,66 @@
+"""Compare a tensor with the reference, and explain a difference."""
+
+import os
+
+import torch
+
+from utils.errors import LessonError
+from utils.mistakes import explain
+
+# Processors add in different orders, which changes the last digits of a float32: allowed outside CI, and said.
+ROUNDING = 2e-6
+
+
+class CheckError(LessonError):
+    """A tensor is not what it should be."""
+
+
+def shape_of(tensor):
+    return f"({', '.join(map(str, tensor.shape))})"
+
+
+def first_difference(ours, reference):
+    """Where two tensors of one shape first differ, in words."""
+    index = tuple((ours != reference).nonzero()[0].tolist())
+    return f"first at {index}: {ours[index].item():.4g} instead of {reference[index].item():.4g}"
+
+
+def compare(name, ours, reference, tolerance=0.0, stage=None, inputs=()):
+    """Print one line that says how close `ours` is to `reference`; raise a CheckError if it is too far.
+
+    `tolerance`: the largest difference allowed; 0 where the arithmetic is the same. `stage` and `inputs`: what `ours` was
+    computed by and from, as in `utils.mistakes`, so that a known mistake can be recognised and named.
+    """
+    if not isinstance(ours, torch.Tensor):
+        raise CheckError(f"{name}: expected a tensor, got {type(ours).__name__}")
+    # Shapes first: (1, 3) and (2, 3) can be subtracted, and nobody notices.
+    if ours.shape != reference.shape:
+        why = explain(stage, ours, inputs) or f"the shape is {shape_of(ours)}, it should be {shape_of(reference)}"
+        raise CheckError(f"{name}: {why}")
+    if ours.dtype != reference.dtype:
+        raise CheckError(f"{name}: the numbers are {ours.dtype}, they should be {reference.dtype}")
+    if ours.isnan().any():
+        raise CheckError(f"{name}: {ours.isnan().sum().item()} numbers are NaN (not a number)")
+    difference = (ours - reference).abs().max().item()
+    label = f"{name:24} {shape_of(ours):18}"
+    if difference == 0:
+        print(f"{label} identical")
+    elif difference <= tolerance:
+        print(f"{label} equal up to rounding (at most {tolerance:g} apart)")
+    elif why := explain(stage, ours, inputs):
+        raise CheckError(f"{name}: {why} (largest difference {difference:.2g})")
+    elif difference <= ROUNDING * reference.abs().max().item() and "CI" not in os.environ:
+        print(f"{label} right; this processor rounds the last digit differently ({difference:.0e})")
+    else:
+        raise CheckError(f"{name}: differs from the reference by up to {difference:.2g}, {first_difference(ours, reference)}")
+
+
+def check_exercise(name, answer, reference, tolerance=0.0, stage=None, inputs=()):
+    """Say how an exercise stands: not attempted (the answer is still None), wrong and why, or right."""
+    if answer is None:
+        print(f"{name}: not attempted yet")
+        return
+    try:
+        compare(name, answer, reference, tolerance, stage, inputs)
+    except CheckError as error:
+        print(f"Not yet. {error}")

@@ -1,0 +1,31 @@
+"""Run every notebook and store it in one normal form: `make notebooks`. Run twice, nothing changes."""
+
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+
+FOLDER = Path(__file__).parents[1] / "notebooks"
+
+
+def normalise(notebook):
+    """Drop from an executed notebook, in place, all that tells of the machine or the moment it ran on."""
+    notebook.metadata = {
+        "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"},
+        "language_info": {"name": "python"},
+    }
+    for cell in notebook.cells:
+        cell.metadata.pop("execution", None)
+
+
+def main():
+    for path in sorted(FOLDER.glob("*.ipynb")):
+        notebook = nbformat.read(path, as_version=4)
+        NotebookClient(notebook, timeout=120, record_timing=False, resources={"metadata": {"path": FOLDER}}).execute()
+        normalise(notebook)
+        nbformat.write(notebook, path)
+        print(path.name)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,81 @@
+"""Where the pretrained SigLIP comes from: the bundled model, or the one that SIGLIP_CHECKPOINT names."""
+
+import json
+import os
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+
+# tqdm warns, when transformers imports it, about a notebook widget that nobody needs here.
+warnings.filterwarnings("ignore", message="IProgress not found")
+
+from transformers import AutoTokenizer, SiglipConfig, SiglipImageProcessorPil, SiglipModel  # noqa: E402
+from transformers.utils import logging  # noqa: E402
+
+from utils.errors import LessonError  # noqa: E402
+
+# No advice about packages that this project does not use, no bars for a load that takes a tenth of a second.
+logging.set_verbosity_error()
+logging.disable_progress_bar()
+
+ROOT = Path(__file__).parents[1]
+BUNDLED = "siglip-mini-patch16-224"
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A pretrained SigLIP as transformers runs it: float32, in evaluation mode, with eager attention."""
+
+    name: str
+    source: str
+    model: SiglipModel
+    config: SiglipConfig
+    image_processor: SiglipImageProcessorPil
+    tokenizer: object
+
+
+def find_folder(checkpoint):
+    """A folder of that path, or of that name under models/. -> (folder, how to call it in print)"""
+    path = Path(checkpoint).expanduser()
+    bundled = ROOT / "models" / path.name
+    for folder, shown in ((path, str(checkpoint)), (bundled, f"models/{path.name}")):
+        if folder.is_dir():
+            return folder, shown
+    raise LessonError(
+        f"no SigLIP found: looked for the folders {checkpoint} and models/{path.name}; "
+        f"unset SIGLIP_CHECKPOINT to use the bundled model, or put the checkpoint's files there"
+    )
+
+
+def check_config(folder, shown):
+    """Refuse a folder that does not hold a SigLIP, before transformers makes of it what it can."""
+    try:
+        model_type = json.loads((folder / "config.json").read_text()).get("model_type")
+    except (OSError, ValueError):
+        raise LessonError(f"{shown} has no readable config.json; copy all files of the checkpoint there") from None
+    if model_type != "siglip":
+        raise LessonError(f"{shown} holds a model of type {model_type!r}, not 'siglip'; choose a fixed-resolution SigLIP")
+
+
+def load_reference():
+    """The pretrained model that every notebook compares with; prints what was loaded. Never falls back to another model."""
+    folder, shown = find_folder(os.environ.get("SIGLIP_CHECKPOINT", BUNDLED))
+    check_config(folder, shown)
+    try:
+        model = SiglipModel.from_pretrained(folder, local_files_only=True, dtype=torch.float32, attn_implementation="eager")
+        image_processor = SiglipImageProcessorPil.from_pretrained(folder, local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except SafetensorError as error:
+        raise LessonError(f"the weights in {shown} are damaged ({error}); copy model.safetensors there again") from None
+    except OSError as error:
+        raise LessonError(f"{shown} cannot be loaded: {str(error).splitlines()[0]}") from None
+    vision = model.config.vision_config
+    name = Path(shown).name
+    print(
+        f"Reference: {name} from {shown}: {vision.image_size} px, patches of {vision.patch_size} px, "
+        f"width {vision.hidden_size}, {vision.num_hidden_layers} layers"
+    )
+    return Reference(name, shown, model.eval(), model.config, image_processor, tokenizer)
