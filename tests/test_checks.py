@@ -24,28 +24,36 @@ def photograph():
 
 
 @pytest.fixture(scope="module")
-def right(photograph):
+def transparent(photograph):
+    """The photograph, fading to the right: an image on which every mistake shows."""
+    faded = photograph.copy()
+    faded.putalpha(Image.linear_gradient("L").rotate(90).resize(photograph.size))
+    return faded
+
+
+@pytest.fixture(scope="module")
+def right(transparent):
     processor = SiglipImageProcessorPil(size={"height": SIZE, "width": SIZE})
-    return processor(photograph, return_tensors="pt").pixel_values
+    return processor(transparent, return_tensors="pt").pixel_values
 
 
 # Mistakes
 
 
 @pytest.mark.parametrize("mistake", PREPROCESSING, ids=lambda mistake: mistake.name)
-def test_a_planted_mistake_is_caught_and_named(mistake, photograph, right):
+def test_a_planted_mistake_is_caught_and_named(mistake, transparent, right):
     with pytest.raises(CheckError) as caught:
-        compare("pixels", mistake.wrong(photograph, SIZE), right, stage="preprocessing", inputs=(photograph, SIZE))
+        compare("pixels", mistake.wrong(transparent, SIZE), right, stage="preprocessing", inputs=(transparent, SIZE))
     assert mistake.sentence in str(caught.value)
     others = [other.sentence for other in CATALOGUE if other is not mistake and other.stage == mistake.stage]
     assert not [sentence for sentence in others if sentence in str(caught.value)]
 
 
-def test_the_right_code_passes_and_is_no_mistake(photograph, right, capsys):
-    ours = preprocess(photograph, SIZE)
-    compare("pixels", ours, right, stage="preprocessing", inputs=(photograph, SIZE))
+def test_the_right_code_passes_and_is_no_mistake(transparent, right, capsys):
+    ours = preprocess(transparent, SIZE)
+    compare("pixels", ours, right, stage="preprocessing", inputs=(transparent, SIZE))
     assert "identical" in capsys.readouterr().out
-    assert explain("preprocessing", ours, (photograph, SIZE)) is None
+    assert explain("preprocessing", ours, (transparent, SIZE)) is None
 
 
 # compare
@@ -57,7 +65,7 @@ def test_the_right_code_passes_and_is_no_mistake(photograph, right, capsys):
         (torch.zeros(1, 3), r"the shape is \(1, 3\), it should be \(2, 3\)"),
         (torch.zeros(2, 3, dtype=torch.float64), "torch.float64, they should be torch.float32"),
         (torch.full((2, 3), torch.nan), "6 numbers are NaN"),
-        (torch.tensor([[0.0, 0, 0], [0, 0.5, 0]]), r"up to 0.5, first at \(1, 1\): 0.5 instead of 0"),
+        (torch.tensor([[0.1, 0, 0], [0, 0.5, 0]]), r"up to 0.5 away from the reference, most at \(1, 1\): 0.5, not 0"),
         (None, "expected a tensor, got NoneType"),
     ],
     ids=["broadcastable shape", "dtype", "NaN", "value", "nothing"],
@@ -65,6 +73,11 @@ def test_the_right_code_passes_and_is_no_mistake(photograph, right, capsys):
 def test_a_difference_is_explained(ours, says):
     with pytest.raises(CheckError, match=says):
         compare("x", ours, torch.zeros(2, 3))
+
+
+def test_bytes_do_not_wrap_around():
+    with pytest.raises(CheckError, match="up to 1 away"):
+        compare("x", torch.tensor([50], dtype=torch.uint8), torch.tensor([51], dtype=torch.uint8))
 
 
 def test_another_processors_last_digit_passes_with_a_word_but_not_in_ci(monkeypatch, capsys):
@@ -106,6 +119,13 @@ def test_every_mode_is_read_as_the_reference_reads_it(mode, photograph, tmp_path
     assert torch.equal(preprocess(read_image(path), SIZE), expected)
 
 
+def test_what_is_transparent_becomes_white_as_in_the_reference(transparent, tmp_path):
+    for image in (transparent, transparent.convert("P"), transparent.convert("LA"), Image.new("RGBA", (9, 9), (255, 0, 0, 0))):
+        path = save(image, tmp_path / "x.png")
+        expected = SiglipImageProcessorPil()(Image.open(path), return_tensors="pt").pixel_values
+        assert torch.equal(preprocess(read_image(path), SIZE), expected)
+
+
 @pytest.mark.parametrize("shape", [(1, 1), (10000, 10), (3, 500)])
 def test_every_shape_is_squashed(shape, tmp_path):
     pixels = preprocess(read_image(save(Image.new("RGB", shape, "red"), tmp_path / "x.png")), SIZE)
@@ -142,9 +162,11 @@ def test_a_broken_file_is_one_clear_line(kind, says, photograph, tmp_path):
     assert "\n" not in str(caught.value)
 
 
-def test_a_missing_file_is_one_clear_line(tmp_path):
-    with pytest.raises(LessonError, match="there is no file x.png"):
-        read_image(tmp_path / "x.png")
+def test_a_missing_file_or_a_folder_is_one_clear_line(tmp_path):
+    (tmp_path / "folder").mkdir()
+    for name in ("x.png", "folder"):
+        with pytest.raises(LessonError, match=f"there is no file {name}"):
+            read_image(tmp_path / name)
 
 
 # The reference

@@ -20,7 +20,10 @@ MACHINE_PATH = re.compile(r"/home/|/root/|/tmp/|/Users/|site-packages|ipykernel_
 WRONG_ANSWERS = {
     "to_bytes": [
         ("def to_bytes(p): return ((p[0] * 0.5 + 0.5) * 255).round().to(torch.uint8)", "the shape is (3, 224, 224)"),
-        ("def to_bytes(p): return (p[0].permute(1, 2, 0) * 255).round().clamp(0, 255).to(torch.uint8)", "differs from"),
+        (
+            "def to_bytes(p): return (p[0].permute(1, 2, 0) * 255).round().clamp(0, 255).to(torch.uint8)",
+            "away from the reference",
+        ),
         ("def to_bytes(p): return (p[0].permute(1, 2, 0) * 0.5 + 0.5) * 255", "should be torch.uint8"),
     ],
     "mended": [
@@ -31,8 +34,14 @@ WRONG_ANSWERS = {
         (
             "def preprocess_with_torch(image, size):\n"
             "    x = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None] / 255\n"
-            "    return (torch.nn.functional.interpolate(x, (size, size), mode='bicubic') - 0.5) / 0.5",
+            "    return (torch.nn.functional.interpolate(x, (size, size), mode='bicubic').clamp(0, 1) - 0.5) / 0.5",
             "without antialias=True",
+        ),
+        (
+            "def preprocess_with_torch(image, size):\n"
+            "    x = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None] / 255\n"
+            "    return (torch.nn.functional.interpolate(x, (size, size), mode='bicubic', antialias=True) - 0.5) / 0.5",
+            "stripes: up to",
         ),
         ("def preprocess_with_torch(image, size): return preprocess(image, size) * 0.5 + 0.5", "stay in [0, 1]"),
     ],

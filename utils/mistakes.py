@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
+from utils.siglip import to_rgb
+
 BICUBIC = Image.Resampling.BICUBIC
 
 
@@ -28,7 +30,7 @@ class Mistake:
 
 def squash(image, size, resample=BICUBIC):
     """PIL image -> (size, size, 3) array in [0, 255]"""
-    return np.asarray(image.convert("RGB").resize((size, size), resample)).astype(np.float64)
+    return np.asarray(to_rgb(image).resize((size, size), resample)).astype(np.float64)
 
 
 def to_pixel_values(array, mean=0.5, std=0.5):
@@ -39,15 +41,21 @@ def to_pixel_values(array, mean=0.5, std=0.5):
 def crop_centre(image, size):
     """Shortest edge to `size`, then a square from the middle: what CLIP does. -> (size, size, 3) array"""
     scale = size / min(image.size)
-    wide = image.convert("RGB").resize([max(size, round(side * scale)) for side in image.size], BICUBIC)
+    wide = to_rgb(image).resize([max(size, round(side * scale)) for side in image.size], BICUBIC)
     left, top = (wide.width - size) // 2, (wide.height - size) // 2
     return np.asarray(wide.crop((left, top, left + size, top + size))).astype(np.float64)
 
 
 def without_antialias(image, size):
     """torch's bicubic reads 16 pixels around each point however far it shrinks: it skips the pixels between."""
-    whole = torch.from_numpy(np.asarray(image.convert("RGB")) / 255.0).permute(2, 0, 1)[None].float()
-    return (F.interpolate(whole, (size, size), mode="bicubic", align_corners=False) - 0.5) / 0.5
+    whole = torch.from_numpy(np.asarray(to_rgb(image)) / 255.0).permute(2, 0, 1)[None].float()
+    small = F.interpolate(whole, (size, size), mode="bicubic", align_corners=False).clamp(0, 1)
+    return (small - 0.5) / 0.5
+
+
+def without_transparency(image, size):
+    """Each pixel's colour as it is stored, however transparent it is."""
+    return to_pixel_values(np.asarray(image.convert("RGB").resize((size, size), BICUBIC)) / 255)
 
 
 IMAGENET = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
@@ -96,11 +104,15 @@ PREPROCESSING = [
         "habit from OpenCV", lambda i, s: to_pixel_values(squash(i, s)[..., ::-1] / 255),
     ),
     Mistake(
+        "preprocessing", "transparency ignored", "transparent pixels show the colour stored under them; they should be white",
+        "transformers before 5; convert('RGB') alone", without_transparency,
+    ),
+    Mistake(
         "preprocessing", "channels last", "the colour channels come last; torch wants (batch, 3, height, width)",
         "generic", lambda i, s: to_pixel_values(squash(i, s) / 255).permute(0, 2, 3, 1),
     ),
     Mistake(
-        "preprocessing", "height and width exchanged", "rows and columns are exchanged: the picture lies on its side",
+        "preprocessing", "height and width exchanged", "rows and columns are exchanged, as in a mirror along the diagonal",
         "generic", lambda i, s: to_pixel_values(squash(i, s) / 255).transpose(2, 3),
     ),
     Mistake(

@@ -38,7 +38,9 @@ def show(figure, alt, photographs=False):
 def show_images(images, alt, columns=4, height=2.6):
     """Pictures side by side. `images`: {title: PIL image or array}; axes count pixels."""
     rows = -(-len(images) // columns)
-    figure, axes = plt.subplots(rows, min(columns, len(images)), figsize=(11, height * rows), squeeze=False)
+    widths = [np.asarray(image).shape[1] for image in images.values()][:columns]
+    shape = {"squeeze": False, "width_ratios": widths}
+    figure, axes = plt.subplots(rows, len(widths), figsize=(11, height * rows), **shape)
     for axis in axes.flat[len(images) :]:
         axis.axis("off")
     for axis, (title, image) in zip(axes.flat, images.items()):
@@ -48,8 +50,9 @@ def show_images(images, alt, columns=4, height=2.6):
         height_px, width_px = pixels.shape[:2]
         axis.set_xticks([0, width_px - 1], [0, width_px], fontsize=8)
         axis.set_yticks([0, height_px - 1], [0, height_px], fontsize=8)
-    axes[0, 0].set_ylabel("row (pixels)", fontsize=9)
-    axes[-1, 0].set_xlabel("column (pixels)", fontsize=9)
+        axis.set_xlabel("column (pixels)", fontsize=9)
+    for axis in axes[:, 0]:
+        axis.set_ylabel("row (pixels)", fontsize=9)
     show(figure, alt, photographs=True)
 
 
@@ -62,7 +65,7 @@ def show_channels(pixel_values, alt):
     """The three channels of (1, 3, height, width) pixel values as maps, one scale for all, -1 dark to 1 bright."""
     figure, axes = plt.subplots(1, 3, figsize=(11, 3.4))
     for axis, name, channel in zip(axes, CHANNELS, pixel_values[0]):
-        drawn = axis.imshow(channel, cmap="cividis", vmin=-1, vmax=1)
+        drawn = axis.imshow(channel, cmap="gray", vmin=-1, vmax=1)
         axis.set_title(f"channel {list(CHANNELS).index(name)}: {name}")
         axis.set_xlabel("column (pixels)")
     axes[0].set_ylabel("row (pixels)")
@@ -75,8 +78,11 @@ def show_value_histograms(groups, alt):
     figure, axes = plt.subplots(1, len(groups), figsize=(11, 2.8), sharey=True, sharex=True)
     for axis, (title, pixels) in zip(axes, groups.items()):
         for (name, colour), channel, style in zip(CHANNELS.items(), pixels[0], ("-", "--", ":")):
-            axis.hist(channel.flatten(), bins=60, histtype="step", color=colour, linestyle=style, linewidth=1.6, label=name)
-        axis.axvspan(-1, 1, color="#DDDDDD", alpha=0.5, zorder=0)
+            levels = channel.unique()  # whole grey levels: bins of four levels each, or the counts would jump up and down
+            step = 4 * levels.diff().min().item()
+            edges = np.arange(levels[0] - step / 8, levels[-1] + step, step)
+            axis.hist(channel.flatten(), bins=edges, histtype="step", color=colour, linestyle=style, linewidth=1.6, label=name)
+        axis.axvspan(-1, 1, color="#DDDDDD", alpha=0.5, zorder=0, label="−1 to 1")
         axis.set_title(title)
         axis.set_xlabel("pixel value")
     axes[0].set_ylabel("pixels")

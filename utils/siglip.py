@@ -16,13 +16,21 @@ from torch import nn
 from utils.errors import LessonError
 
 
+def to_rgb(image):
+    """PIL image of any mode -> mode RGB. What is transparent becomes white."""
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image.convert("RGB")
+
+
 def read_image(path):
     """An image file's first frame, turned upright, as a PIL image in mode RGB. A LessonError if there is no image in it."""
     path = Path(path)
     try:
         with Image.open(path) as image:
-            return ImageOps.exif_transpose(image).convert("RGB")
-    except FileNotFoundError:
+            return to_rgb(ImageOps.exif_transpose(image))
+    except (FileNotFoundError, IsADirectoryError):
         raise LessonError(f"there is no file {path.name} in {path.parent}; check the name") from None
     except UnidentifiedImageError:
         reason = "is not an image that Pillow knows" if path.stat().st_size else "is empty"
@@ -33,7 +41,7 @@ def read_image(path):
 
 def preprocess(image, size, resample=Image.Resampling.BICUBIC):
     """PIL image -> pixel values (1, 3, size, size) in [-1, 1]: squashed to a square, colours first, a batch of one."""
-    squashed = image.convert("RGB").resize((size, size), resample)
+    squashed = to_rgb(image).resize((size, size), resample)
     values = (np.asarray(squashed) / 255).astype(np.float32)  # (size, size, 3) in [0, 1]
     values = (values - 0.5) / 0.5  # in [-1, 1]
     return torch.from_numpy(values).permute(2, 0, 1)[None]
