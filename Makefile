@@ -13,7 +13,7 @@ test: $(VENV)/ready
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 	$(RUN) -m pytest tests
-	CI=true $(RUN) -m pytest --nbval --nbval-current-env --nbval-cell-timeout=120 --nbval-kernel-startup-timeout=120 notebooks
+	$(RUN) -m pytest --nbval --nbval-current-env --nbval-cell-timeout=120 --nbval-kernel-startup-timeout=120 notebooks
 
 # Run every notebook again and store its outputs; twice in a row changes nothing.
 notebooks: $(VENV)/ready

@@ -78,8 +78,8 @@ def show_value_histograms(groups, alt):
     figure, axes = plt.subplots(1, len(groups), figsize=(11, 2.8), sharey=True, sharex=True)
     for axis, (title, pixels) in zip(axes, groups.items()):
         for (name, colour), channel, style in zip(CHANNELS.items(), pixels[0], ("-", "--", ":")):
-            levels = channel.unique()  # whole grey levels: bins of four levels each, or the counts would jump up and down
-            step = 4 * levels.diff().min().item()
+            levels = np.unique(channel)  # whole grey levels: bins of four levels each, or the counts would jump up and down
+            step = 4 * np.diff(levels).min()
             edges = np.arange(levels[0] - step / 8, levels[-1] + step, step)
             axis.hist(channel.flatten(), bins=edges, histtype="step", color=colour, linestyle=style, linewidth=1.6, label=name)
         axis.axvspan(-1, 1, color="#DDDDDD", alpha=0.5, zorder=0, label="−1 to 1")

@@ -15,14 +15,22 @@ def main():
     only_measure = parser.parse_args().eval
     drawings = prepare(train.FOLDER)
     if only_measure:
-        evaluate.main(export.MODEL, drawings)
+        complain(evaluate.measure(export.MODEL, drawings))
         return
     model, history = train.train(train.RECIPE, drawings)
     export.export_model(model, train.RECIPE, train.FOLDER)
     export.export_history(history, train.RECIPE)
     export.export_sample(drawings)
-    results = evaluate.main(export.MODEL, drawings)
+    results = evaluate.measure(export.MODEL, drawings)
     export.write_card(history, train.RECIPE, results, drawings)
+    complain(results)
+
+
+def complain(results):
+    """End with an error if a score is below its floor; everything is written by then."""
+    missed = evaluate.missed_floors(results["scores"])
+    if missed:
+        raise PretrainError(f"below the floor: {'; '.join(missed)}")
 
 
 if __name__ == "__main__":

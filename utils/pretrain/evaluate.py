@@ -10,7 +10,7 @@ from PIL import Image
 from transformers import AutoProcessor, SiglipModel
 
 from utils.pretrain.concepts import BACKGROUNDS, NAMES
-from utils.pretrain.drawings import HELD_OUT_STYLE, MONOTONE_STYLES, STYLES, PretrainError, write_whole
+from utils.pretrain.drawings import HELD_OUT_STYLE, MONOTONE_STYLES, STYLES, write_whole
 from utils.pretrain.scenes import SceneMaker, english, phrase
 
 SCENES = 300  # scenes in each of the drawn tests
@@ -175,24 +175,28 @@ def evaluate(folder, drawings):
     return {"scores": rounded, "by style": by_style, "mistakes": mistakes}
 
 
+def missed_floors(scores):
+    """The names of the scores that are below what they must reach."""
+    return [name for name, (_, floor) in TESTS.items() if floor is not None and scores[name] < floor]
+
+
 def score_table(scores):
-    """The scores as a Markdown table, each with its floor."""
+    """The scores as a Markdown table, each with its floor and whether it is met."""
+    missed = missed_floors(scores)
     lines = ["| test | what it asks | score | floor |", "|---|---|---|---|"]
     for name, value in scores.items():
         what, floor = TESTS[name]
-        lines.append(f"| {name} | {what} | {value:.3f} | {'' if floor is None else floor} |")
+        verdict = "" if floor is None else f"{floor} **missed**" if name in missed else f"{floor} met"
+        lines.append(f"| {name} | {what} | {value:.3f} | {verdict} |")
     return "\n".join(lines)
 
 
-def main(folder, drawings):
-    """Measure, print the table, and keep it as scores.json; complain about every floor that is missed."""
+def measure(folder, drawings):
+    """Evaluate, print the table, keep everything as scores.json in the model's folder; return it."""
     results = evaluate(folder, drawings)
     text = json.dumps(results, indent=1)
     write_whole(Path(folder) / "scores.json", lambda temporary: temporary.write_text(text + "\n"))
     print(score_table(results["scores"]))
-    missed = [name for name, (_, floor) in TESTS.items() if floor is not None and results["scores"][name] < floor]
-    if missed:
-        raise PretrainError(f"below the floor: {', '.join(missed)}")
     return results
 
 

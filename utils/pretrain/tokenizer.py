@@ -34,6 +34,7 @@ def make_tokenizer(folder, scene_maker):
                     model_writer=file,
                     vocab_size=VOCABULARY,
                     model_type="bpe",
+                    character_coverage=1.0,
                     pad_id=0,
                     eos_id=1,
                     unk_id=2,
