@@ -21,7 +21,8 @@ def normalise(notebook):
 def main():
     for path in sorted(FOLDER.glob("*.ipynb")):
         notebook = nbformat.read(path, as_version=4)
-        NotebookClient(notebook, timeout=120, record_timing=False, resources={"metadata": {"path": FOLDER}}).execute()
+        options = {"timeout": 120, "record_timing": False, "coalesce_streams": True}
+        NotebookClient(notebook, resources={"metadata": {"path": FOLDER}}, **options).execute()
         normalise(notebook)
         nbformat.write(notebook, path)
         print(path.name)
