@@ -157,7 +157,7 @@ Naming, by style (plain drawing on white, all {concepts} names):
 
 ## How it was made
 
-`make pretrain` (code in `utils/pretrain/`): {images} scenes, no image twice, {hours} CPU hours on {cores} cores,
+`make pretrain` (code in `utils/pretrain/`): {images} scenes, each drawn anew, {hours} CPU hours on {cores} cores,
 bf16 autocast, by the hand-built model of `utils/siglip.py`. Sigmoid loss as in the paper (arXiv 2303.15343): scale 10, bias -10
 at the start, all pairs of a batch, divided by the number of images. Muon on the encoders' matrices, AdamW on the rest, linear
 warm-up, then linearly to zero.

@@ -85,7 +85,7 @@ class SceneMaker:
                 return placed
 
     def caption(self, rng, counts, background):
-        """One of several ways to say what is there; half of them name the background."""
+        """One of several ways to say what is there; most of them name the background."""
         what = phrase(counts)
         kinds, (name, *_) = len(counts), counts
         start = rng.choice(["", "", "a drawing of ", "a picture of "]) if kinds < 3 else ""

@@ -1,5 +1,6 @@
 """The bundled model's tokenizer: SigLIP's own class, with a vocabulary small enough for captions of drawings."""
 
+import io
 import random
 
 import sentencepiece
@@ -27,21 +28,19 @@ def make_tokenizer(folder, scene_maker):
         captions += [tag for tags in scene_maker.tags.values() for tag in tags]
         rng.shuffle(captions)
 
-        def write(temporary):
-            with open(temporary, "wb") as file:
-                sentencepiece.SentencePieceTrainer.train(
-                    sentence_iterator=iter(caption.replace(",", "") for caption in captions),
-                    model_writer=file,
-                    vocab_size=VOCABULARY,
-                    model_type="bpe",
-                    character_coverage=1.0,
-                    pad_id=0,
-                    eos_id=1,
-                    unk_id=2,
-                    bos_id=-1,
-                    num_threads=1,
-                    minloglevel=2,
-                )
-
-        write_whole(path, write)
+        vocabulary = io.BytesIO()
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(caption.replace(",", "") for caption in captions),
+            model_writer=vocabulary,
+            vocab_size=VOCABULARY,
+            model_type="bpe",
+            character_coverage=1.0,
+            pad_id=0,
+            eos_id=1,
+            unk_id=2,
+            bos_id=-1,
+            num_threads=1,
+            minloglevel=2,
+        )
+        write_whole(path, lambda temporary: temporary.write_bytes(vocabulary.getvalue()))
     return load_tokenizer(folder)
