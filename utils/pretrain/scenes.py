@@ -62,9 +62,9 @@ class SceneMaker:
         for size in (SIZE // 2, SIZE // 4, SIZE // 8):
             self.copies[size] = F.avg_pool2d(self.copies[2 * size].float(), 2).round().to(torch.uint8)
 
-    def choose_names(self, rng, kinds):
+    def choose_names(self, rng, kinds, among):
         while True:
-            names = rng.sample(NAMES, kinds)
+            names = rng.sample(among, kinds)
             held_out = any(is_held_out(a, b) for a in names for b in names if a < b)
             if kinds == 1 or held_out == (self.pairs == "held out"):
                 return names
@@ -97,9 +97,9 @@ class SceneMaker:
         """The plain picture with the plain name, as the evaluation shows it."""
         return Scene(background, [Thing(drawing, size=size)], {name: 1}, f"a drawing of {english.a(name)}")
 
-    def random(self, rng, kinds, number, smallest=0.3):
+    def random(self, rng, kinds, number, smallest=0.3, among=NAMES):
         """A scene of `number` drawings of `kinds` different concepts."""
-        names = self.choose_names(rng, kinds)
+        names = self.choose_names(rng, kinds, among)
         counts = dict.fromkeys(names, 1)
         for _ in range(number - kinds):
             counts[rng.choice(names)] += 1
@@ -113,20 +113,24 @@ class SceneMaker:
         return Scene(background, things, counts, caption, rng.uniform(0, 0.06), True, rng.getrandbits(32))
 
     def training_batch(self, seed, size, canvas):
-        """`size` scenes with `size` different captions (an equal caption would be a pair wrongly called negative)."""
+        """`size` scenes with `size` different captions (an equal caption would be a pair wrongly called negative).
+
+        Scenes of several concepts share a few names: a caption that is right but for one of two objects teaches most.
+        """
         rng, scenes = random.Random(seed), {}
+        few = rng.sample(NAMES, min(max(12, size // 4), len(NAMES)))
         while len(scenes) < size:
             kind = rng.random()
-            if kind < 0.15:
+            if kind < 0.2:
                 name = rng.choice(NAMES)
                 scene = self.plain(name, rng.choice(self.choices[name]), size=rng.uniform(0.8, 1))
                 scene.caption = rng.choice([name, english.a(name), scene.caption, f"a picture of {english.a(name)}"])
-            elif kind < 0.6:
+            elif kind < 0.45:
                 scene = self.random(rng, 1, 1, smallest=max(0.3, 40 / canvas))
-            elif kind < 0.78:
+            elif kind < 0.62:
                 scene = self.random(rng, 1, rng.choice([2, 3]))
             else:
-                scene = self.random(rng, *rng.choice([(2, 2), (2, 2), (2, 3), (3, 3)]))
+                scene = self.random(rng, *rng.choice([(2, 2)] * 4 + [(2, 3), (3, 3)]), among=few)
             scenes.setdefault(scene.caption, scene)
         return list(scenes.values())
 
@@ -182,7 +186,8 @@ class SceneMaker:
                 continue
             rng = random.Random(f"{scene.seed} {thing.x}")
             if self.style[thing.drawing] in MONOTONE_STYLES:
-                colour, background = [rng.random() for _ in range(3)], [c / 255 for c in BACKGROUNDS[scene.background]]
+                colour = [0.0] * 3 if rng.random() < 0.3 else [rng.random() for _ in range(3)]
+                background = [c / 255 for c in BACKGROUNDS[scene.background]]
                 seen = sum(abs(c - b) for c, b in zip(colour, background)) > 0.8
                 matrix[index] = 0
                 tint[index] = torch.tensor(colour if seen else [float(b < 0.5) for b in background])

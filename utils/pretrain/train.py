@@ -56,7 +56,7 @@ class Recipe:
         return self.stages[-1]
 
 
-RECIPE = Recipe((Stage(64, 256, 900), Stage(128, 128, 600), Stage(224, 64, 780)))
+RECIPE = Recipe((Stage(64, 256, 1300), Stage(128, 128, 2000), Stage(224, 64, 1300)))
 
 
 def make_config(recipe):
