@@ -49,7 +49,7 @@ def compare(name, ours, reference, tolerance=0.0, stage=None, inputs=()):
     elif difference <= tolerance:
         # A difference of rounding size is another one on another processor, so it is not printed.
         print(f"{label} at most {tolerance if tolerance < 1e-3 else difference:.1g} apart: within the tolerance")
-    elif why := explain(stage, ours, inputs):
+    elif why := explain(stage, ours, inputs, difference):
         raise CheckError(f"{name}: {why} (largest difference {difference:.2g})")
     elif difference <= ROUNDING * reference.abs().max().item() and "CI" not in os.environ:
         print(f"{label} right; this processor rounds the last digit differently ({difference:.0e})")

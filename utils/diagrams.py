@@ -3,11 +3,15 @@
 from pathlib import Path
 
 import matplotlib.pyplot as plt
-from matplotlib.patches import FancyBboxPatch
+import numpy as np
+from matplotlib.colors import to_rgb
+from matplotlib.patches import FancyBboxPatch, Rectangle
+from PIL import Image
 
 from utils.plots import COLOURS
 
-FOLDER = Path(__file__).parents[1] / "readme_imgs"
+ROOT = Path(__file__).parents[1]
+FOLDER = ROOT / "readme_imgs"
 SERIES = [
     ("01", "pixels", "image"),
     ("02", "patches +\npositions", "patch"),
@@ -21,52 +25,246 @@ SERIES = [
     ("10", "language\nmodel", "key"),
 ]
 # Drawn on a card of its own, so that it reads in GitHub's light and dark theme.
-CARD, INK = "#FAFAF7", "#222222"
+CARD, INK, FAINT = "#FAFAF7", "#222222", "#DADAD4"
+LUMINANCE = np.array([0.299, 0.587, 0.114])
 
 
-def box(axis, x, y, width, height, text, colour, strong=True):
-    """A rounded box with its text; a faint one is drawn in outline only."""
-    face = colour if strong else CARD
-    axis.add_patch(
-        FancyBboxPatch((x, y), width, height, boxstyle="round,pad=0.02,rounding_size=0.08", fc=face, ec=colour, lw=2)
-    )
-    ink = "white" if strong else INK
-    axis.text(x + width / 2, y + height / 2, text, ha="center", va="center", color=ink, fontsize=12)
+def box(axis, x, y, width, height, text, colour=FAINT, size=12):
+    """A rounded box round the point (x, y), with its text; `colour`: a name in COLOURS, or a colour."""
+    face = COLOURS.get(colour, colour)
+    ink = INK if LUMINANCE @ to_rgb(face) > 0.5 else "white"
+    corner = (x - width / 2, y - height / 2)
+    axis.add_patch(FancyBboxPatch(corner, width, height, boxstyle="round,pad=0,rounding_size=0.08", fc=face, ec=INK, lw=1))
+    axis.text(x, y, text, ha="center", va="center", color=ink, fontsize=size)
+
+
+def label(axis, x, y, text, size=11, **options):
+    axis.text(x, y, text, **({"ha": "center", "va": "center", "color": INK, "fontsize": size} | options))
+
+
+def arrow(axis, *points, colour="residual"):
+    """A line through the points, with a head at its end."""
+    colour = COLOURS[colour] if colour != "residual" else INK
+    for start, end in zip(points, points[1:-1]):
+        axis.plot(*zip(start, end), color=colour, lw=1.6, solid_capstyle="round")
+    options = {"arrowstyle": "-|>", "color": colour, "lw": 1.6, "shrinkA": 0, "shrinkB": 0, "mutation_scale": 13}
+    axis.annotate("", points[-1], points[-2], arrowprops=options)
+
+
+def plus(axis, x, y):
+    axis.add_patch(plt.Circle((x, y), 0.16, fc="white", ec=INK, lw=1.4, zorder=3))
+    axis.text(x, y, "+", ha="center", va="center_baseline", fontsize=14, color=INK, zorder=4)
+
+
+def vectors(axis, x, y, number, colour, height=0.9, gap=0.2):
+    """`number` upright vectors side by side, the first at x."""
+    for index in range(number):
+        axis.add_patch(Rectangle((x + index * gap, y - height / 2), 0.14, height, fc=COLOURS[colour], ec=INK, lw=0.8))
 
 
 def new_figure(width, height):
     figure, axis = plt.subplots(figsize=(width, height), facecolor=CARD, layout="none")
-    axis.set(xlim=(0, width), ylim=(0, height))
+    axis.set(xlim=(0, width), ylim=(0, height), aspect="equal")
     axis.axis("off")
     figure.subplots_adjust(0, 0, 1, 1)
     return figure, axis
 
 
 def save(figure, name):
+    """As a PNG of few colours and without software stamps: small, and the same bytes each time."""
     FOLDER.mkdir(exist_ok=True)
-    figure.savefig(FOLDER / f"{name}.png", dpi=100, facecolor=CARD, metadata={"Software": None})
+    figure.canvas.draw()
+    pixels = np.asarray(figure.canvas.buffer_rgba())[..., :3]
     plt.close(figure)
+    Image.fromarray(pixels).quantize(128, dither=Image.Dither.NONE).save(FOLDER / f"{name}.png", optimize=True)
 
 
 def you_are_here(number):
     """The ten notebooks in a row, one of them lit."""
     figure, axis = new_figure(12.4, 1.5)
-    for index, (label, text, colour) in enumerate(SERIES):
-        here = label == number
-        box(axis, 0.2 + index * 1.22, 0.2, 1.02, 0.8, text, COLOURS[colour] if here else "#B8B8B8", strong=here)
-        axis.text(
-            0.71 + index * 1.22, 1.22, label, ha="center", va="center", color=INK, fontsize=12, weight="bold" if here else None
-        )
+    for index, (title, text, colour) in enumerate(SERIES):
+        here, x = title == number, 0.71 + index * 1.22
+        box(axis, x, 0.6, 1.02, 0.8, text, colour if here else FAINT)
+        label(axis, x, 1.22, title, 12, weight="bold" if here else None)
         if index:
-            axis.annotate(
-                "", (0.16 + index * 1.22, 0.6), (0.06 + index * 1.22, 0.6), arrowprops={"arrowstyle": "->", "color": INK}
-            )
+            arrow(axis, (x - 0.69, 0.6), (x - 0.52, 0.6))
     save(figure, f"you_are_here_{number}")
 
 
+def high_level_tower():
+    """From an image to one vector, in five steps."""
+    figure, axis = new_figure(12.4, 2.6)
+    steps = [
+        ("preprocess", "image", "pixels\n(3, size, size)"),
+        ("cut into patches,\nadd positions", "patch", "sequence\n(patches, width)"),
+        ("encoder:\nlayer after layer", "query", "hidden states\n(patches, width)"),
+        ("layer norm", "residual", "last hidden state\n(patches, width)"),
+        ("pooling head\n(MAP)", "value", "one vector\n(width)"),
+    ]
+    photograph = Image.open(ROOT / "notebooks" / "images" / "cat.png").convert("RGB").resize((150, 100))
+    axis.imshow(photograph, extent=(0.2, 1.7, 1.1, 2.1))
+    label(axis, 0.95, 0.6, "image")
+    for index, (text, colour, result) in enumerate(steps):
+        x = 2.85 + index * 2.15
+        box(axis, x, 1.6, 1.65, 0.9, text, colour)
+        arrow(axis, (x - 1.15 if index == 0 else x - 1.32, 1.6), (x - 0.825, 1.6))
+        label(axis, x, 0.6, result)
+        arrow(axis, (x, 1.15), (x, 0.9))
+    axis.set(xlim=(0, 12.4), ylim=(0, 2.6))
+    save(figure, "high_level_tower")
+
+
+def patches_to_sequence():
+    """A picture cut into a grid, each patch turned into a vector, read row after row."""
+    figure, axis = new_figure(12.4, 3.6)
+    photograph = np.asarray(Image.open(ROOT / "notebooks" / "images" / "cat.png").convert("RGB").resize((160, 160)))
+    for index in range(16):
+        row, column = divmod(index, 4)
+        patch = photograph[row * 40 : row * 40 + 40, column * 40 : column * 40 + 40]
+        x, y = 0.4 + column * 0.62, 2.5 - row * 0.62
+        axis.imshow(patch, extent=(x, x + 0.55, y, y + 0.55))
+        axis.add_patch(Rectangle((x, y), 0.55, 0.55, fc="none", ec=COLOURS["image"], lw=1.5))
+        x = 4.05 + index * 0.51
+        axis.imshow(patch, extent=(x, x + 0.42, 2.5, 2.92))
+        axis.add_patch(Rectangle((x, 2.5), 0.42, 0.42, fc="none", ec=COLOURS["image"], lw=1.5))
+        arrow(axis, (x + 0.21, 2.42), (x + 0.21, 2.12))
+        vectors(axis, x + 0.14, 1.62, 1, "patch")
+        axis.text(x + 0.21, 0.97, "+", ha="center", va="center", fontsize=13, color=INK)
+        axis.add_patch(Rectangle((x + 0.14, 0.5), 0.14, 0.3, fc=COLOURS["position"], ec=INK, lw=0.8))
+        label(axis, x + 0.21, 0.28, str(index), 10)
+    arrow(axis, (3.1, 1.85), (3.85, 1.85))
+    label(axis, 1.64, 0.35, "image, cut into patches")
+    label(axis, 8.1, 3.3, "row after row: a sequence of patches, each turned into a vector, plus the vector of its place")
+    axis.set(xlim=(0, 12.4), ylim=(0, 3.6))
+    save(figure, "patches_to_sequence")
+
+
+def attention_head():
+    """Query, key and value; scores; softmax; weighted mean."""
+    figure, axis = new_figure(12.4, 3.9)
+    box(axis, 1.0, 1.95, 1.3, 0.9, "tokens x\n(tokens, width)", "patch", 11)
+    for y, name, colour in ((3.2, "queries", "query"), (1.95, "keys", "key"), (0.7, "values", "value")):
+        arrow(axis, (1.65, 1.95), (1.95, 1.95), (1.95, y), (2.3, y))
+        box(axis, 3.15, y, 1.7, 0.8, f"Linear\n→ {name}", colour)
+        label(axis, 3.15, y - 0.55, "(tokens, head width)", 10)
+    box(axis, 5.6, 2.58, 1.5, 0.8, "every query ·\nevery key")
+    arrow(axis, (4.0, 3.2), (4.45, 3.2), (4.45, 2.7), (4.85, 2.7), colour="query")
+    arrow(axis, (4.0, 1.95), (4.45, 1.95), (4.45, 2.45), (4.85, 2.45), colour="key")
+    box(axis, 7.6, 2.58, 1.5, 0.8, "divide by\nsqrt(head width)")
+    box(axis, 9.4, 2.58, 1.3, 0.8, "softmax,\neach row")
+    arrow(axis, (6.35, 2.58), (6.85, 2.58))
+    arrow(axis, (8.35, 2.58), (8.75, 2.58))
+    label(axis, 5.6, 3.2, "scores (tokens, tokens)", 10)
+    label(axis, 9.4, 3.2, "weights: each row sums to 1", 10)
+    box(axis, 11.3, 1.3, 1.7, 0.9, "weighted mean\nof the values", "value")
+    arrow(axis, (10.05, 2.58), (11.3, 2.58), (11.3, 1.75))
+    arrow(axis, (4.0, 0.7), (9.9, 0.7), (9.9, 1.3), (10.45, 1.3), colour="value")
+    label(axis, 11.3, 0.55, "(tokens, head width)", 10)
+    save(figure, "attention_head")
+
+
+def multi_head():
+    """The width divided among heads, and mixed again."""
+    figure, axis = new_figure(12.4, 3.6)
+    box(axis, 1.1, 1.8, 1.5, 0.9, "tokens x\n(tokens, width)", "patch", 11)
+    for y, name in ((3.0, "head 0"), (1.8, "head 1"), (0.6, "head 2")):
+        arrow(axis, (1.85, 1.8), (2.2, 1.8), (2.2, y), (2.6, y))
+        for x, text, colour in ((2.95, "Q", "query"), (3.65, "K", "key"), (4.35, "V", "value")):
+            box(axis, x, y, 0.62, 0.62, text, colour)
+        box(axis, 5.75, y, 1.7, 0.62, f"attention, {name}")
+        arrow(axis, (4.66, y), (4.9, y))
+        arrow(axis, (6.6, y), (7.3, y), (7.3, 1.8), (7.75, 1.8), colour="value")
+    box(axis, 8.6, 1.8, 1.7, 0.9, "side by side\n(tokens, width)", "value", 11)
+    box(axis, 11.0, 1.8, 1.7, 0.9, "out_proj\nmixes the heads")
+    arrow(axis, (9.45, 1.8), (10.15, 1.8))
+    label(axis, 8.6, 1.05, "heads × head width = width", 10)
+    label(axis, 11.0, 1.05, "(tokens, width)", 10)
+    label(axis, 5.75, 2.4, "its own weights, its own pattern", 10)
+    save(figure, "multi_head_attention")
+
+
+def encoder_layer():
+    """The residual stream runs straight through; attention and MLP read normed copies and add to it."""
+    figure, axis = new_figure(12.4, 3.2)
+    stream = 0.7
+    label(axis, 0.75, stream, "x\n(tokens,\nwidth)")
+    arrow(axis, (1.3, stream), (11.4, stream))
+    label(axis, 11.9, stream, "x\n(tokens,\nwidth)")
+    for x, block, colour in ((2.0, "multi-head\nattention", "query"), (6.8, "MLP", "key")):
+        box(axis, x + 0.75, 2.2, 1.2, 0.8, "layer norm", "residual")
+        box(axis, x + 2.5, 2.2, 1.5, 0.8, block, colour)
+        arrow(axis, (x, stream), (x, 2.2), (x + 0.15, 2.2))
+        arrow(axis, (x + 1.35, 2.2), (x + 1.75, 2.2))
+        arrow(axis, (x + 3.25, 2.2), (x + 3.75, 2.2), (x + 3.75, stream + 0.16))
+        plus(axis, x + 3.75, stream)
+    label(axis, 4.5, 2.9, "tokens look at each other", 10)
+    label(axis, 9.3, 2.9, "each token for itself", 10)
+    label(axis, 6.2, 0.25, "residual stream: nothing is replaced, only added", 11)
+    save(figure, "encoder_layer")
+
+
+def map_head():
+    """One learned query, the probe, asks all patches; an MLP follows."""
+    figure, axis = new_figure(12.4, 3.2)
+    box(axis, 1.3, 2.4, 1.6, 0.8, "probe: one\nlearned query", "query")
+    box(axis, 1.3, 0.8, 1.6, 0.8, "last hidden state\n(patches, width)", "patch", 11)
+    box(axis, 4.4, 1.6, 1.9, 1.2, "multi-head\nattention:\n1 query, all patches", "value")
+    arrow(axis, (2.1, 2.4), (2.8, 2.4), (2.8, 1.9), (3.45, 1.9), colour="query")
+    arrow(axis, (2.1, 0.8), (2.8, 0.8), (2.8, 1.3), (3.45, 1.3), colour="key")
+    label(axis, 2.7, 0.5, "keys, values", 10)
+    arrow(axis, (5.35, 1.6), (11.0, 1.6))
+    label(axis, 5.95, 1.85, "(1, width)", 10)
+    box(axis, 7.6, 2.6, 1.2, 0.7, "layer norm", "residual")
+    box(axis, 9.2, 2.6, 1.1, 0.7, "MLP", "key")
+    arrow(axis, (6.6, 1.6), (6.6, 2.6), (7.0, 2.6))
+    arrow(axis, (8.2, 2.6), (8.65, 2.6))
+    arrow(axis, (9.75, 2.6), (10.2, 2.6), (10.2, 1.76))
+    plus(axis, 10.2, 1.6)
+    label(axis, 11.7, 1.6, "pooled\nvector\n(width)")
+    label(axis, 8.0, 1.2, "no residual around the attention", 10)
+    save(figure, "map_head")
+
+
+def architecture():
+    """The whole vision tower, one encoder layer unfolded, every tensor's shape."""
+    figure, axis = new_figure(12.4, 9.2)
+    x = 2.6
+    column = [
+        (8.6, "image file", "image", "any size, any mode"),
+        (7.5, "preprocess: squash, to [−1, 1]", "image", "(batch, 3, size, size)"),
+        (6.4, "patch embedding: Conv2d,\nkernel = stride = patch", "patch", "(batch, patches, width)"),
+        (5.1, "+ position embedding\n(a table, one row a place)", "position", "(batch, patches, width)"),
+        (3.8, "encoder: layer after layer", "query", "(batch, patches, width)"),
+        (2.7, "post layer norm", "residual", "last hidden state (batch, patches, width)"),
+        (1.6, "MAP head: a probe asks all patches", "value", "pooled vector (batch, width)"),
+        (0.6, "compare with a sentence's vector", FAINT, "similarity"),
+    ]
+    for index, (y, text, colour, shape) in enumerate(column):
+        box(axis, x, y, 3.4, 0.7, text, colour)
+        label(axis, x + 1.85, y - 0.5, shape, 10, ha="left")
+        if index:
+            arrow(axis, (x, column[index - 1][0] - 0.35), (x, y + 0.35))
+    axis.add_patch(Rectangle((7.0, 1.9), 5.1, 6.6, fc="none", ec=COLOURS["query"], lw=1.5, ls="--"))
+    label(axis, 9.55, 8.75, "one encoder layer", 13)
+    arrow(axis, (4.3, 3.8), (7.0, 3.8), colour="query")
+    stream = 7.7
+    arrow(axis, (stream, 2.05), (stream, 8.35))
+    for y, block, colour in ((2.3, "multi-head attention:\nq, k, v, softmax, out_proj", "query"), (5.2, "MLP: Linear, GELU (tanh),\nLinear", "key")):
+        arrow(axis, (stream, y), (9.9, y), (9.9, y + 0.3))
+        box(axis, 9.9, y + 0.6, 2.6, 0.55, "layer norm", "residual")
+        arrow(axis, (9.9, y + 0.88), (9.9, y + 1.2))
+        box(axis, 9.9, y + 1.6, 3.2, 0.8, block, colour)
+        arrow(axis, (9.9, y + 2.0), (9.9, y + 2.4), (stream + 0.16, y + 2.4))
+        plus(axis, stream, y + 2.4)
+    label(axis, 7.35, 5.1, "residual stream", 11, rotation=90)
+    save(figure, "architecture")
+
+
 def main():
-    for number, _, _ in SERIES[:1]:
+    for number, _, _ in SERIES:
         you_are_here(number)
+    for draw in (high_level_tower, patches_to_sequence, attention_head, multi_head, encoder_layer, map_head, architecture):
+        draw()
 
 
 if __name__ == "__main__":

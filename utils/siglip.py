@@ -66,6 +66,26 @@ class PatchEmbedding(nn.Module):
         return patches + self.position_embedding.weight
 
 
+class AttentionHead(nn.Module):
+    """One head: every token gathers a weighted mean of all tokens' values.
+
+    (batch, tokens, width) -> (batch, tokens, head_width). Vaswani et al. 2017, section 3.2.1.
+    """
+
+    def __init__(self, config):
+        super().__init__()
+        self.head_width = config.hidden_size // config.num_attention_heads
+        self.q_proj = nn.Linear(config.hidden_size, self.head_width)
+        self.k_proj = nn.Linear(config.hidden_size, self.head_width)
+        self.v_proj = nn.Linear(config.hidden_size, self.head_width)
+
+    def forward(self, x):
+        queries, keys, values = self.q_proj(x), self.k_proj(x), self.v_proj(x)  # each (batch, tokens, head_width)
+        scores = queries @ keys.transpose(-1, -2) * self.head_width**-0.5  # (batch, tokens, tokens)
+        weights = scores.softmax(dim=-1)
+        return weights @ values
+
+
 class MultiHeadAttention(nn.Module):
     """Every token gathers a weighted mean of all tokens' values, once for each head.
 

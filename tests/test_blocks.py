@@ -1,0 +1,132 @@
+"""Every block equals transformers' own; every known mistake in a block is caught, and called by its own name."""
+
+import pytest
+import torch
+from transformers import SiglipVisionConfig, SiglipVisionModel
+
+from utils.checks import CheckError, compare
+from utils.mistakes import CATALOGUE, EQUIVALENT, Edit, explain
+from utils.siglip import AttentionHead, VisionTransformer
+
+TINY = dict(hidden_size=64, intermediate_size=256, num_hidden_layers=3, num_attention_heads=4, image_size=64)
+
+
+def random_pair(attention="eager", **sizes):
+    """transformers' vision tower and the hand-built one with the same random weights."""
+    torch.manual_seed(0)
+    theirs = SiglipVisionModel(SiglipVisionConfig(**sizes, attn_implementation=attention)).eval()
+    # Fresh biases are zero and fresh norms change nothing: they would hide mistakes.
+    for parameter in theirs.parameters():
+        if parameter.ndim == 1:
+            parameter.data.add_(0.1 * torch.randn_like(parameter))
+    ours = VisionTransformer(theirs.config).eval()
+    ours.load_state_dict(theirs.state_dict())
+    return theirs, ours
+
+
+@pytest.fixture(scope="module")
+def pair():
+    return random_pair(**TINY)
+
+
+@pytest.fixture(scope="module")
+def pixels():
+    return torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+
+
+def head_of(attention, config, index=1):
+    """One head of our multi-head attention, alone."""
+    head = AttentionHead(config)
+    rows = slice(index * head.head_width, (index + 1) * head.head_width)
+    head.load_state_dict({name: p[rows] for name, p in attention.state_dict().items() if "out_proj" not in name})
+    return head
+
+
+@pytest.fixture(scope="module")
+def stages(pair, pixels):
+    """For each stage: the right inputs of the hand-built block, and what transformers makes of them."""
+    theirs, ours = pair
+    with torch.no_grad():
+        whole = theirs(pixels, output_hidden_states=True)
+        x, layer, their_layer = whole.hidden_states[1], ours.encoder.layers[1], theirs.encoder.layers[1]
+        attended, _ = their_layer.self_attn(x)
+        # One head alone: all others' share of what out_proj mixes is its output for values of zero.
+        projections = [getattr(their_layer.self_attn, name)(x)[..., 16:32] for name in ("q_proj", "k_proj", "v_proj")]
+        head = torch.nn.functional.scaled_dot_product_attention(*projections)
+        small = x / 1000  # shows where eps stands
+        return {
+            "embeddings": ((ours.embeddings, pixels), whole.hidden_states[0]),
+            "attention head": ((head_of(layer.self_attn, theirs.config), x), head),
+            "attention": ((layer.self_attn, x), attended),
+            "MLP": ((layer.mlp, x), their_layer.mlp(x)),
+            "layer norm": ((layer.layer_norm1, small), their_layer.layer_norm1(small)),
+            "encoder layer": ((layer, x), their_layer(x, None)),
+            "encoder": ((ours.encoder, whole.hidden_states[0]), whole.hidden_states[-1]),
+            "pooling head": ((ours.head, whole.last_hidden_state), whole.pooler_output),
+            "last hidden state": ((ours, pixels), whole.last_hidden_state),
+            "pooled vector": ((ours, pixels), whole.pooler_output),
+        }
+
+
+PLANTED = [mistake for mistake in CATALOGUE if mistake.stage != "preprocessing"]
+
+
+@pytest.mark.parametrize("mistake", PLANTED, ids=lambda mistake: f"{mistake.stage}: {mistake.name}")
+def test_a_planted_mistake_is_caught_and_named(mistake, stages):
+    inputs, right = stages[mistake.stage]
+    with pytest.raises(CheckError) as caught:
+        compare("x", mistake.wrong(*inputs), right, 1e-6, mistake.stage, inputs)
+    named = [m.sentence for m in CATALOGUE if m.stage == mistake.stage and f"when {m.sentence}" in str(caught.value)]
+    assert named == [mistake.sentence]
+
+
+@pytest.mark.parametrize("stage", dict.fromkeys(mistake.stage for mistake in PLANTED))
+def test_the_right_block_passes_and_is_no_mistake(stage, stages, capsys):
+    (block, *inputs), right = stages[stage]
+    with torch.no_grad():
+        ours = block(*inputs)
+    if isinstance(ours, tuple):
+        ours = ours[stage == "pooled vector"]
+    # One head is a slice of a wider matrix product there, and SDPA adds in another order.
+    compare(stage, ours, right, 1e-6 if stage == "attention head" else 0, stage, (block, *inputs))
+    difference = (ours - right).abs().max().item()
+    assert explain(stage, ours + 1e-7, (block, *inputs), difference + 1e-7) is None
+
+
+@pytest.mark.parametrize("mistake", EQUIVALENT, ids=lambda mistake: mistake.name)
+def test_what_no_output_can_show_is_said_to_be_so(mistake, stages):
+    inputs, right = stages[mistake.stage]
+    assert (mistake.wrong(*inputs) - right).abs().max() < 1e-5
+
+
+def test_every_mistake_says_who_makes_it():
+    assert all(mistake.sentence and mistake.source for mistake in CATALOGUE + EQUIVALENT)
+    sentences = [(mistake.stage, mistake.sentence) for mistake in CATALOGUE]
+    assert len(set(sentences)) == len(sentences)
+
+
+def test_an_edit_that_no_longer_fits_its_block_is_an_error(pair):
+    with pytest.raises(ValueError, match="holds 'no such code' 0 times"):
+        Edit(AttentionHead, ("no such code", "x")).wrong_block  # noqa: B018
+
+
+def test_the_original_block_is_left_alone(stages):
+    for mistake in PLANTED:
+        inputs, _ = stages[mistake.stage]
+        before = type(inputs[0])
+        mistake.wrong(*inputs)
+        assert type(inputs[0]) is before
+
+
+# Base size
+
+
+@pytest.mark.parametrize(("attention", "tolerance"), [("eager", 0.0), ("sdpa", 1e-5)])
+def test_at_base_size_it_equals_transformers(attention, tolerance, capsys):
+    theirs, ours = random_pair(attention)
+    assert sum(p.numel() for p in ours.parameters()) == 92_884_224
+    pixels = torch.rand(1, 3, 224, 224, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    with torch.no_grad():
+        right, (hidden, pooled) = theirs(pixels), ours(pixels)
+    compare("last hidden state", hidden, right.last_hidden_state, tolerance)
+    compare("pooled vector", pooled, right.pooler_output, tolerance)
