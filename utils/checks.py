@@ -44,10 +44,10 @@ def compare(name, ours, reference, tolerance=0.0, stage=None, inputs=()):
         raise CheckError(f"{name}: {ours.isnan().sum().item()} numbers are NaN (not a number)")
     difference, where = largest_difference(ours, reference)
     label = f"{name:24} {shape_of(ours):18}"
-    if difference == 0:
+    if difference == 0 and not tolerance:
         print(f"{label} identical")
     elif difference <= tolerance:
-        # A difference of rounding size is another one on another processor, so it is not printed.
+        # A difference of rounding size is another one on another processor, perhaps none: it is not printed.
         print(f"{label} at most {tolerance if tolerance < 1e-3 else difference:.1g} apart: within the tolerance")
     elif why := explain(stage, ours, inputs, difference):
         raise CheckError(f"{name}: {why} (largest difference {difference:.2g})")

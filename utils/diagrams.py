@@ -237,13 +237,14 @@ def architecture():
         (3.8, "encoder: layer after layer", "query", "(batch, patches, width)"),
         (2.7, "post layer norm", "residual", "last hidden state (batch, patches, width)"),
         (1.6, "MAP head: a probe asks all patches", "value", "pooled vector (batch, width)"),
-        (0.6, "compare with a sentence's vector", FAINT, "similarity"),
+        (0.6, "compare with a sentence's vector", FAINT, ""),
     ]
-    for index, (y, text, colour, shape) in enumerate(column):
+    for index, (y, text, colour, _) in enumerate(column):
         box(axis, x, y, 3.4, 0.7, text, colour)
-        label(axis, x + 1.85, y - 0.5, shape, 10, ha="left")
         if index:
-            arrow(axis, (x, column[index - 1][0] - 0.35), (x, y + 0.35))
+            above, *_, shape_above = column[index - 1]
+            arrow(axis, (x, above - 0.35), (x, y + 0.35))
+            label(axis, x + 0.15, (above + y) / 2, shape_above, 10, ha="left")
     axis.add_patch(Rectangle((7.0, 1.9), 5.1, 6.6, fc="none", ec=COLOURS["query"], lw=1.5, ls="--"))
     label(axis, 9.55, 8.75, "one encoder layer", 13)
     arrow(axis, (4.3, 3.8), (7.0, 3.8), colour="query")

@@ -7,6 +7,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from IPython.display import Image as DisplayedImage
 from IPython.display import Markdown, display
+from matplotlib.ticker import MaxNLocator
 
 # Okabe and Ito's colours, told apart by colour-blind readers: the same thing has the same colour in every notebook.
 COLOURS = {
@@ -87,4 +88,135 @@ def show_value_histograms(groups, alt):
         axis.set_xlabel("pixel value")
     axes[0].set_ylabel("pixels")
     axes[0].legend(frameon=False, fontsize=9)
+    show(figure, alt)
+
+
+def show_maps(maps, alt, columns=4, colour="value", xlabel="column (patches)", ylabel="row (patches)", limits=None, size=2.7):
+    """Grids of numbers as colours, one scale for all. `maps`: {title: 2-D tensor}; `colour`: what the colours mean."""
+    rows, columns = -(-len(maps) // columns), min(columns, len(maps))
+    figure, axes = plt.subplots(rows, columns, figsize=(11, size * rows), squeeze=False)
+    low, high = limits or (min(m.min() for m in maps.values()), max(m.max() for m in maps.values()))
+    for axis in axes.flat[len(maps) :]:
+        axis.axis("off")
+    for axis, (title, numbers) in zip(axes.flat, maps.items()):
+        drawn = axis.imshow(numbers, cmap="cividis", vmin=low, vmax=high, interpolation="nearest", aspect="auto")
+        axis.set_title(title, fontsize=11)
+        axis.set_xlabel(xlabel, fontsize=9)
+        axis.set_ylabel(ylabel, fontsize=9)
+        axis.tick_params(labelsize=8)
+        for side in (axis.xaxis, axis.yaxis):
+            side.set_major_locator(MaxNLocator(4, integer=True))
+        if numbers.shape[0] == numbers.shape[1]:
+            axis.set_aspect("equal")
+    figure.colorbar(drawn, ax=axes, label=colour, shrink=0.8)
+    show(figure, alt, photographs=max(numbers.shape.numel() for numbers in maps.values()) > 1000)  # noise is large as a PNG
+
+
+def show_matrices(matrices, alt, size=2.2):
+    """Small matrices with their numbers written in. `matrices`: {title: 2-D tensor}; axes count rows and columns."""
+    widths = [max(2, matrix.shape[1]) for matrix in matrices.values()]
+    figure, axes = plt.subplots(1, len(matrices), figsize=(11, size), squeeze=False, width_ratios=widths)
+    for axis, (title, matrix) in zip(axes[0], matrices.items()):
+        axis.imshow(matrix, cmap="cividis", aspect="auto")
+        middle = (matrix.min() + matrix.max()) / 2
+        for (row, column), number in np.ndenumerate(matrix):
+            ink = "black" if number > middle else "white"
+            axis.text(column, row, f"{number:.3g}", ha="center", va="center", color=ink, fontsize=10)
+        axis.set_title(title, fontsize=10)
+        axis.set_xticks(range(matrix.shape[1]))
+        axis.set_yticks(range(matrix.shape[0]))
+        axis.tick_params(length=0, labelsize=8)
+    for axis in axes[0]:
+        axis.set_xlabel("column", fontsize=9)
+    axes[0, 0].set_ylabel("row", fontsize=9)
+    show(figure, alt)
+
+
+def show_filters(groups, alt, columns=24, size=2.4):
+    """Patch filters as small colour pictures, grey for zero. `groups`: {title: (filters, 3, patch, patch)}, one row of panels."""
+    figure, axes = plt.subplots(len(groups), 1, figsize=(11, size * len(groups)), squeeze=False)
+    for axis, (title, filters) in zip(axes[:, 0], groups.items()):
+        number, _, side, _ = filters.shape
+        rows = -(-number // columns)
+        sheet = np.ones((rows * (side + 2), columns * (side + 2), 3))
+        for index, kernel in enumerate(filters / filters.abs().amax((1, 2, 3), keepdim=True).clamp(min=1e-9)):
+            y, x = (index // columns) * (side + 2), (index % columns) * (side + 2)
+            sheet[y : y + side, x : x + side] = (kernel.permute(1, 2, 0) * 0.5 + 0.5).clamp(0, 1)
+        axis.imshow(sheet, interpolation="nearest")
+        axis.set_title(title, fontsize=11)
+        middles = np.arange(0, columns, max(1, columns // 8))
+        axis.set_xticks(middles * (side + 2) + side / 2, middles, fontsize=8)
+        axis.set_yticks(np.arange(rows) * (side + 2) + side / 2, np.arange(rows) * columns, fontsize=8)
+        axis.set_ylabel("filter", fontsize=9)
+        axis.tick_params(length=0)
+    axes[-1, 0].set_xlabel("+ column", fontsize=9)
+    show(figure, alt, photographs=True)
+
+
+def show_lines(panels, alt, xlabel, ylabel, log=False, height=3.0):
+    """Curves. `panels`: {title: {label: (x values, y values)}}, side by side with the same axes; styles differ too."""
+    figure, axes = plt.subplots(1, len(panels), figsize=(11, height), squeeze=False, sharey=True)
+    styles = [(colour, line) for line in ("-", "--", ":") for colour in COLOURS.values()]
+    for axis, (title, lines) in zip(axes[0], panels.items()):
+        for (label, (x, y)), (colour, line) in zip(lines.items(), styles):
+            axis.plot(x, y, line, color=colour, linewidth=2, label=label, marker="o" if len(x) < 20 else None, markersize=4)
+        axis.set_title(title)
+        axis.set_xlabel(xlabel)
+        if log:
+            axis.set_yscale("log")
+        if len(lines) > 1:
+            axis.legend(frameon=False, fontsize=9)
+    axes[0, 0].set_ylabel(ylabel)
+    show(figure, alt)
+
+
+def show_bars(panels, alt, ylabel, colour="value", height=2.6):
+    """Bars. `panels`: {title: {label: number}}, side by side with the same axis; `colour`: a name in COLOURS."""
+    figure, axes = plt.subplots(1, len(panels), figsize=(11, height), squeeze=False, sharey=True)
+    for axis, (title, bars) in zip(axes[0], panels.items()):
+        axis.bar([str(label) for label in bars], list(bars.values()), color=COLOURS[colour])
+        axis.set_title(title, fontsize=11)
+        axis.tick_params(axis="x", labelsize=9)
+    axes[0, 0].set_ylabel(ylabel)
+    show(figure, alt)
+
+
+def show_looks(picture, looks, alt, columns=4, size=2.7):
+    """Where attention goes, over a picture. `looks`: {title: (weights (rows, columns), patch that looks or None)}.
+
+    Bright is where most of the weight goes; each panel has its own scale. The patch that looks is framed.
+    """
+    rows, columns = -(-len(looks) // columns), min(columns, len(looks))
+    figure, axes = plt.subplots(rows, columns, figsize=(11, size * rows), squeeze=False)
+    grey = np.asarray(picture.convert("L")) / 255
+    for axis in axes.flat[len(looks) :]:
+        axis.axis("off")
+    for axis, (title, (weights, index)) in zip(axes.flat, looks.items()):
+        grid_rows, grid_columns = weights.shape
+        extent = (-0.5, grid_columns - 0.5, grid_rows - 0.5, -0.5)
+        strength = np.asarray(weights) / np.asarray(weights).max()
+        axis.imshow(grey, cmap="gray", extent=extent, vmin=-0.6, vmax=1.2)
+        axis.imshow(strength, cmap="inferno", alpha=0.2 + 0.7 * strength, extent=extent, interpolation="nearest")
+        if index is not None:
+            row, column = divmod(index, grid_columns)
+            axis.add_patch(plt.Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, edgecolor=COLOURS["key"], linewidth=2.5))
+        axis.set_title(title, fontsize=11)
+        axis.set_xlabel("column (patches)", fontsize=9)
+        axis.tick_params(labelsize=8)
+        axis.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+    for axis in axes[:, 0]:
+        axis.set_ylabel("row (patches)", fontsize=9)
+    show(figure, alt, photographs=True)
+
+
+def show_points(groups, alt, title, xlabel, ylabel):
+    """Points in the plane. `groups`: {label: (points, 2)}; the first group's points are corners, joined by lines."""
+    figure, axis = plt.subplots(figsize=(5, 3.6))
+    styles = zip(("o", "s", "^", "D"), ("value", "query", "key", "position"))
+    for (label, points), (marker, colour) in zip(groups.items(), styles):
+        axis.scatter(*points.T, marker=marker, color=COLOURS[colour], s=70, label=label, zorder=3)
+    corners = next(iter(groups.values()))
+    axis.fill(*corners.T, color=COLOURS["value"], alpha=0.15)
+    axis.set(title=title, xlabel=xlabel, ylabel=ylabel)
+    axis.legend(frameon=False, fontsize=9)
     show(figure, alt)

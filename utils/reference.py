@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
+from safetensors.torch import load_file
 
 # tqdm warns, when transformers imports it, about a notebook widget that nobody needs here.
 warnings.filterwarnings("ignore", message="IProgress not found")
@@ -23,6 +24,17 @@ logging.disable_progress_bar()
 
 ROOT = Path(__file__).parents[1]
 BUNDLED = "siglip-mini-patch16-224"
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Some weights of the bundled model at one moment of its training: filters (width, 3, patch, patch), positions (patches, width)."""
+
+    step: int
+    filters: torch.Tensor
+    positions: torch.Tensor
+    logit_scale: float
+    logit_bias: float
 
 
 @dataclass(frozen=True)
@@ -79,3 +91,17 @@ def load_reference():
         f"width {vision.hidden_size}, {vision.num_hidden_layers} layers"
     )
     return Reference(name, shown, model.eval(), model.config, image_processor, tokenizer)
+
+
+def load_history():
+    """How the bundled model came about: a Snapshot at each of several moments, from the random start to the end."""
+    folder = ROOT / "models" / BUNDLED
+    tensors = load_file(folder / "history.safetensors")
+    return [
+        Snapshot(
+            filters=tensors[f"{index}.filters"].float() * tensors[f"{index}.filter_scale"],
+            positions=tensors[f"{index}.positions"].float(),
+            **scalars,
+        )
+        for index, scalars in enumerate(json.loads((folder / "history.json").read_text())["snapshots"])
+    ]
