@@ -2,7 +2,7 @@ VENV := .venv
 PYTHON ?= python3
 RUN := $(VENV)/bin/python
 
-.PHONY: lab test notebooks figures pretrain pretrain-eval
+.PHONY: lab test notebooks figures bench pretrain pretrain-eval
 
 # Open the notebooks. The first run sets up .venv.
 lab: $(VENV)/ready
@@ -22,6 +22,10 @@ notebooks: $(VENV)/ready
 # Draw readme_imgs/ again.
 figures: $(VENV)/ready
 	$(RUN) -m utils.diagrams
+
+# Time and memory of the hand-built tower, next to transformers'.
+bench: $(VENV)/ready
+	$(RUN) -m utils.bench
 
 # Fetch the drawings, train models/siglip-mini-patch16-224, measure and describe it. Goes on where it was stopped.
 pretrain: $(VENV)/ready

@@ -156,9 +156,9 @@ def show_filters(groups, alt, columns=24, size=2.4):
 def show_lines(panels, alt, xlabel, ylabel, log=False, height=3.0):
     """Curves. `panels`: {title: {label: (x values, y values)}}, side by side with the same axes; styles differ too."""
     figure, axes = plt.subplots(1, len(panels), figsize=(11, height), squeeze=False, sharey=True)
-    styles = [(colour, line) for line in ("-", "--", ":") for colour in COLOURS.values()]
+    styles = list(zip(COLOURS.values(), 2 * ("-", "--", "-.", ":")))
     for axis, (title, lines) in zip(axes[0], panels.items()):
-        for (label, (x, y)), (colour, line) in zip(lines.items(), styles):
+        for (label, (x, y)), (colour, line) in zip(lines.items(), styles, strict=False):
             axis.plot(x, y, line, color=colour, linewidth=2, label=label, marker="o" if len(x) < 20 else None, markersize=4)
         axis.set_title(title)
         axis.set_xlabel(xlabel)
