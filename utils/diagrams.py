@@ -250,7 +250,8 @@ def architecture():
     arrow(axis, (4.3, 3.8), (7.0, 3.8), colour="query")
     stream = 7.7
     arrow(axis, (stream, 2.05), (stream, 8.35))
-    for y, block, colour in ((2.3, "multi-head attention:\nq, k, v, softmax, out_proj", "query"), (5.2, "MLP: Linear, GELU (tanh),\nLinear", "key")):
+    attention, mlp = "multi-head attention:\nq, k, v, softmax, out_proj", "MLP: Linear, GELU (tanh),\nLinear"
+    for y, block, colour in ((2.3, attention, "query"), (5.2, mlp, "key")):
         arrow(axis, (stream, y), (9.9, y), (9.9, y + 0.3))
         box(axis, 9.9, y + 0.6, 2.6, 0.55, "layer norm", "residual")
         arrow(axis, (9.9, y + 0.88), (9.9, y + 1.2))

@@ -155,7 +155,11 @@ PREPROCESSING = [
 ]  # fmt: skip
 
 # stage "embeddings": (PatchEmbedding, pixel values) -> (batch, patches, width)
-CONVOLVED, CUT, ADDED = "self.patch_embedding(pixel_values)", "patches.flatten(2).transpose(1, 2)", "patches + self.position_embedding.weight"
+CONVOLVED, CUT, ADDED = (
+    "self.patch_embedding(pixel_values)",
+    "patches.flatten(2).transpose(1, 2)",
+    "patches + self.position_embedding.weight",
+)
 EMBEDDINGS = [
     Mistake("embeddings", name, sentence, source, Edit(siglip.PatchEmbedding, (code, instead)))
     for name, sentence, source, code, instead in [

@@ -133,7 +133,7 @@ def show_matrices(matrices, alt, size=2.2):
 
 
 def show_filters(groups, alt, columns=24, size=2.4):
-    """Patch filters as small colour pictures, grey for zero. `groups`: {title: (filters, 3, patch, patch)}, one row of panels."""
+    """Patch filters as small colour pictures, grey for zero. `groups`: {title: (filters, 3, patch, patch)}."""
     figure, axes = plt.subplots(len(groups), 1, figsize=(11, size * len(groups)), squeeze=False)
     for axis, (title, filters) in zip(axes[:, 0], groups.items()):
         number, _, side, _ = filters.shape

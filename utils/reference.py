@@ -28,7 +28,7 @@ BUNDLED = "siglip-mini-patch16-224"
 
 @dataclass(frozen=True)
 class Snapshot:
-    """Some weights of the bundled model at one moment of its training: filters (width, 3, patch, patch), positions (patches, width)."""
+    """The bundled model at one moment of its training: filters (width, 3, patch, patch), positions (patches, width)."""
 
     step: int
     filters: torch.Tensor
