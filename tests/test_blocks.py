@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from transformers import SiglipVisionConfig, SiglipVisionModel
+from transformers import SiglipConfig, SiglipModel, SiglipVisionConfig, SiglipVisionModel
 
 from utils.checks import CheckError, compare
 from utils.mistakes import CATALOGUE, EQUIVALENT, Edit, explain
-from utils.siglip import AttentionHead, VisionTransformer
+from utils.siglip import AttentionHead, SigLIP, VisionTransformer
 
 TINY = dict(hidden_size=64, intermediate_size=256, num_hidden_layers=3, num_attention_heads=4, image_size=64)
 
@@ -43,9 +43,31 @@ def head_of(attention, config, index=1):
 
 
 @pytest.fixture(scope="module")
-def stages(pair, pixels):
+def two_towers(pixels):
+    """A whole random SigLIP, ours, with three sentences that end in padding (id 1), and what transformers makes of them."""
+    torch.manual_seed(0)
+    text = dict(hidden_size=64, intermediate_size=256, num_hidden_layers=3, num_attention_heads=4, vocab_size=50)
+    text |= dict(max_position_embeddings=10, projection_size=64, pad_token_id=1, bos_token_id=1, eos_token_id=1)
+    theirs = SiglipModel(SiglipConfig(text_config=text, vision_config=TINY)).eval()
+    theirs.set_attn_implementation("eager")
+    for parameter in theirs.parameters():
+        if parameter.ndim == 1:
+            parameter.data.add_(0.1 * torch.randn_like(parameter))
+    theirs.logit_scale.data.fill_(2.0)
+    theirs.logit_bias.data.fill_(-3.0)
+    ours = SigLIP(theirs.config).eval()
+    ours.load_state_dict(theirs.state_dict())
+    ids = torch.ones(3, 10, dtype=torch.long)
+    for row, length in enumerate((3, 5, 7)):
+        ids[row, :length] = torch.arange(2, 2 + length) * (row + 1)
+    return ours, ids, theirs(pixel_values=pixels, input_ids=ids)
+
+
+@pytest.fixture(scope="module")
+def stages(pair, pixels, two_towers):
     """For each stage: the right inputs of the hand-built block, and what transformers makes of them."""
     theirs, ours = pair
+    siglip, ids, both = two_towers
     with torch.no_grad():
         whole = theirs(pixels, output_hidden_states=True)
         x, layer, their_layer = whole.hidden_states[1], ours.encoder.layers[1], theirs.encoder.layers[1]
@@ -65,6 +87,9 @@ def stages(pair, pixels):
             "pooling head": ((ours.head, whole.last_hidden_state), whole.pooler_output),
             "last hidden state": ((ours, pixels), whole.last_hidden_state),
             "pooled vector": ((ours, pixels), whole.pooler_output),
+            "text vector": ((siglip.text_model, ids), both.text_model_output.pooler_output),
+            "logits": ((siglip, pixels, ids), both.logits_per_image),
+            "probabilities": ((both.logits_per_image,), both.logits_per_image.sigmoid()),
         }
 
 
@@ -84,9 +109,9 @@ def test_a_planted_mistake_is_caught_and_named(mistake, stages):
 def test_the_right_block_passes_and_is_no_mistake(stage, stages, capsys):
     (block, *inputs), right = stages[stage]
     with torch.no_grad():
-        ours = block(*inputs)
+        ours = block.sigmoid() if stage == "probabilities" else block(*inputs)
     if isinstance(ours, tuple):
-        ours = ours[stage == "pooled vector"]
+        ours = ours[stage in ("pooled vector", "text vector")]
     # One head is a slice of a wider matrix product there, and SDPA adds in another order.
     compare(stage, ours, right, 1e-6 if stage == "attention head" else 0, stage, (block, *inputs))
     difference = (ours - right).abs().max().item()

@@ -262,10 +262,30 @@ def architecture():
     save(figure, "architecture")
 
 
+def two_towers():
+    """An image and a sentence, each through its tower, meet as two vectors of length 1."""
+    figure, axis = new_figure(12.4, 3.4)
+    photograph = Image.open(ROOT / "notebooks" / "images" / "cat.png").convert("RGB").resize((150, 100))
+    axis.imshow(photograph, extent=(0.3, 1.5, 2.2, 3.0))
+    box(axis, 0.95, 0.8, 1.5, 0.7, "“a picture\nof a cat”")
+    for y, tower, colour, pool in ((2.6, "vision tower", "patch", "MAP head"), (0.8, "text tower", "position", "last position,\nLinear")):
+        box(axis, 3.1, y, 1.7, 0.8, tower, colour)
+        box(axis, 5.3, y, 1.6, 0.8, pool, "value")
+        box(axis, 7.4, y, 1.5, 0.8, "to length 1", "residual")
+        for start, end in ((1.7, 2.25), (3.95, 4.5), (6.1, 6.65)):
+            arrow(axis, (start, y), (end, y))
+        arrow(axis, (8.15, y), (8.6, y), (8.6, 1.7 + (y - 1.7) / 4), (9.0, 1.7 + (y - 1.7) / 4))
+    box(axis, 9.75, 1.7, 1.5, 0.9, "cosine × scale\n+ bias", "query")
+    arrow(axis, (10.5, 1.7), (10.9, 1.7))
+    label(axis, 11.55, 1.7, "logit:\nfits or not")
+    axis.set(xlim=(0, 12.4), ylim=(0, 3.4))
+    save(figure, "two_towers")
+
+
 def main():
     for number, _, _ in SERIES:
         you_are_here(number)
-    for draw in (high_level_tower, patches_to_sequence, attention_head, multi_head, encoder_layer, map_head, architecture):
+    for draw in (high_level_tower, patches_to_sequence, attention_head, multi_head, encoder_layer, map_head, architecture, two_towers):
         draw()
 
 

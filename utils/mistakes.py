@@ -386,9 +386,106 @@ POOLED_VECTOR = [
     )
 ]  # fmt: skip
 
+# stage "text vector": (TextTransformer, ids) -> (texts, width). The last column of ids is padding.
+ATTENDED = {  # MultiHeadAttention as other language models have it
+    "padding hidden": Edit(siglip.MultiHeadAttention, (SOFTMAX, "(scores + self.mask).softmax(dim=-1)")),
+    "causal mask": Edit(siglip.MultiHeadAttention, dict((name, change) for name, _, _, change in EITHER)["causal mask"]),
+}
+
+
+@torch.no_grad()
+def with_attention(kind, text_model, ids):
+    """The text vector with each layer's attention replaced by another kind."""
+    changed = copy.deepcopy(text_model)
+    padding = (ids == ids[:, -1:])[:, None, None]  # (texts, 1, 1, tokens)
+    for layer in changed.encoder.layers:
+        layer.self_attn.__class__ = ATTENDED[kind].wrong_block
+        layer.self_attn.mask = torch.zeros(padding.shape).masked_fill(padding, -torch.inf)
+    return changed(ids)[1]
+
+
+def words_and_end(ids):
+    """How many tokens there are up to and including the first padding, which ends the sentence. -> (texts)"""
+    return (ids != ids[:, -1:]).sum(dim=1) + 1
+
+
+@torch.no_grad()
+def with_ids(text_model, ids):
+    return text_model(ids)[1]
+
+
+POOLED = "self.head(x[:, -1])"
+TEXT_VECTOR = [
+    Mistake(
+        "text vector", "padding forgotten", 'the sentences are not padded to the full length: padding="max_length" is missing',
+        "mteb#1424, transformers#28578", lambda model, ids: with_ids(model, ids[:, : words_and_end(ids).max()]),
+    ),
+    Mistake(
+        "text vector", "padded with 0", "the sentences are padded with id 0, not with the tokenizer's own padding",
+        "mtbui2010's ONNX card; CLIP's constants", lambda model, ids: with_ids(
+            model, torch.where(torch.arange(ids.shape[1]) < words_and_end(ids)[:, None], ids, 0)),
+    ),
+    Mistake(
+        "text vector", "padding hidden", "an attention mask hides the padding; SigLIP was trained to see it",
+        "open_clip#984; a SiglipTokenizer returns a mask by default", functools.partial(with_attention, "padding hidden"),
+    ),
+    Mistake(
+        "text vector", "causal mask", "a causal mask hides the later words; SigLIP's text tower sees the whole sentence",
+        "CLIP's text tower has one", functools.partial(with_attention, "causal mask"),
+    ),
+    Mistake(
+        "text vector", "head skipped", "the last linear layer, head, is missing",
+        "generic", Edit(siglip.TextTransformer, (POOLED, "x[:, -1]"), output=1),
+    ),
+    Mistake(
+        "text vector", "first position", "the first position is pooled; SigLIP pools the last one",
+        "BERT's class token", Edit(siglip.TextTransformer, (POOLED, "self.head(x[:, 0])"), output=1),
+    ),
+    Mistake(
+        "text vector", "end of the sentence", "the position where the sentence ends is pooled; SigLIP pools the last one, padding or not",
+        "CLIP pools there", Edit(siglip.TextTransformer, (POOLED, "self.head(x[range(len(x)), (input_ids != input_ids[:, -1:]).sum(dim=1)])"), output=1),
+    ),
+    Mistake(
+        "text vector", "mean", "the mean over all positions is pooled; SigLIP pools the last one",
+        "sentence embedding models", Edit(siglip.TextTransformer, (POOLED, "self.head(x.mean(dim=1))"), output=1),
+    ),
+]  # fmt: skip
+
+# stage "logits": (SigLIP, pixel values, ids) -> logits_per_image (images, texts)
+LOGITS_LINE, UNIT = "(texts @ images.T * self.logit_scale.exp() + self.logit_bias).T", "images / images.norm(dim=-1, keepdim=True), texts / texts.norm(dim=-1, keepdim=True)"
+LOGITS = [
+    Mistake("logits", name, sentence, source, Edit(siglip.SigLIP, (code, instead)))
+    for name, sentence, source, code, instead in [
+        ("scale not exponentiated", "logit_scale is used as it is stored; it is the logarithm of the scale",
+         "transformers stores the logarithm", LOGITS_LINE, "(texts @ images.T * self.logit_scale + self.logit_bias).T"),
+        ("no bias", "logit_bias is not added",
+         "habit from CLIP, which has none", LOGITS_LINE, "(texts @ images.T * self.logit_scale.exp()).T"),
+        ("bias before scale", "logit_bias is added before scaling; it comes after",
+         "generic", LOGITS_LINE, "((texts @ images.T + self.logit_bias) * self.logit_scale.exp()).T"),
+        ("not normalised", "the vectors are not brought to length 1",
+         "generic", UNIT, "images, texts"),
+        ("normalised over the batch", "the vectors are normalised along the batch (dim=0); each is to have length 1 by itself",
+         "generic", UNIT, "images / images.norm(dim=0), texts / texts.norm(dim=0)"),
+        ("transposed", "these are logits_per_text, (texts, images): transpose them",
+         "generic", LOGITS_LINE, "texts @ images.T * self.logit_scale.exp() + self.logit_bias"),
+    ]
+]  # fmt: skip
+
+# stage "probabilities": (logits (images, texts)) -> the same shape
+PROBABILITIES = [
+    Mistake(
+        "probabilities", "softmax", "softmax is taken over the captions: it forces them to share one whole; SigLIP judges each pair alone, by sigmoid",
+        "transformers#26522; habit from CLIP", lambda logits: logits.softmax(dim=1),
+    ),
+    Mistake(
+        "probabilities", "softmax over images", "softmax is taken over the images; SigLIP judges each pair alone, by sigmoid",
+        "habit from CLIP", lambda logits: logits.softmax(dim=0),
+    ),
+]  # fmt: skip
+
 CATALOGUE = [
     *PREPROCESSING, *EMBEDDINGS, *ATTENTION_HEAD, *ATTENTION, *MLP, *LAYER_NORM, *ENCODER_LAYER, *ENCODER, *POOLING_HEAD,
-    *LAST_HIDDEN_STATE, *POOLED_VECTOR,
+    *LAST_HIDDEN_STATE, *POOLED_VECTOR, *TEXT_VECTOR, *LOGITS, *PROBABILITIES,
 ]  # fmt: skip
 
 # What no output can show: the numbers stay the same but for rounding. The sentence says why.

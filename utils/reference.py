@@ -17,6 +17,7 @@ from transformers import AutoTokenizer, SiglipConfig, SiglipImageProcessorPil, S
 from transformers.utils import logging  # noqa: E402
 
 from utils.errors import LessonError  # noqa: E402
+from utils.siglip import preprocess  # noqa: E402
 
 # No advice about packages that this project does not use, no bars for a load that takes a tenth of a second.
 logging.set_verbosity_error()
@@ -47,6 +48,15 @@ class Reference:
     config: SiglipConfig
     image_processor: SiglipImageProcessorPil
     tokenizer: object
+
+    def preprocess(self, *images):
+        """PIL images -> (images, 3, size, size), by hand (`utils.siglip.preprocess`), in this model's size and resampling."""
+        size, resample = self.config.vision_config.image_size, self.image_processor.resample
+        return torch.cat([preprocess(image, size, resample) for image in images])
+
+    def tokenize(self, *sentences):
+        """Sentences -> ids (sentences, tokens), padded to the full length."""
+        return self.tokenizer(list(sentences), padding="max_length", truncation=True, return_tensors="pt").input_ids
 
 
 def find_folder(checkpoint):
