@@ -150,6 +150,28 @@ WRONG_ANSWERS = {
         ("def mended_pooling(head, x): return head(x) - head.mlp(head.layernorm(x.mean(1)))", "away from the reference"),
         ("def mended_pooling(head, x): return x.mean(1)", "the patches' mean is taken instead of the head"),
     ],
+    "probabilities": [
+        ("def probabilities(logits): return logits.softmax(dim=1)", "it forces them to share one whole"),
+        ("def probabilities(logits): return 1 / (1 + logits.exp())", "away from the reference"),
+    ],
+    "mended_logits": [
+        ("def mended_logits(model, pixels, ids): return broken(model, pixels, ids)", "it comes after"),
+        ("def mended_logits(model, pixels, ids): return model(pixels, ids).T", "the shape is (4, 3), it should be (3, 4)"),
+        (
+            "def mended_logits(model, pixels, ids):\n"
+            "    images, texts = model.encode(pixels, ids)\n"
+            "    return images @ texts.T * model.logit_scale + model.logit_bias",
+            "it is the logarithm of the scale",
+        ),
+    ],
+    "ensemble": [
+        ("def ensemble(names, templates): return texts", "away from the reference"),
+        (
+            "def ensemble(names, templates):\n"
+            "    return sum(ours.text_model(reference.tokenize(*[t.format(n) for n in names]))[1] for t in templates)",
+            "away from the reference",
+        ),
+    ],
     "probe_shares": [
         ("def probe_shares(head, x): return probe_looks.mean(0)", "the shape is (196), it should be (3, 196)"),
         (

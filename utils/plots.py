@@ -220,3 +220,21 @@ def show_points(groups, alt, title, xlabel, ylabel):
     axis.set(title=title, xlabel=xlabel, ylabel=ylabel)
     axis.legend(frameon=False, fontsize=9)
     show(figure, alt)
+
+
+def show_guesses(guesses, alt, columns=3, height=2.1):
+    """Pictures, each with bars for its captions. `guesses`: {title: (picture, {caption: number})}, best caption first."""
+    rows = -(-len(guesses) // columns)
+    figure, axes = plt.subplots(rows, 2 * columns, figsize=(11, height * rows), squeeze=False, width_ratios=columns * [1, 1.3])
+    for axis in axes.flat[2 * len(guesses) :]:
+        axis.axis("off")
+    for (title, (picture, numbers)), shown, bars in zip(guesses.items(), axes.flat[::2], axes.flat[1::2]):
+        shown.imshow(picture)
+        shown.set_title(title, fontsize=10)
+        shown.axis("off")
+        bars.barh(list(numbers), list(numbers.values()), color=COLOURS["value"])
+        bars.invert_yaxis()
+        bars.set_xlim(0, 1)
+        bars.set_xlabel("probability", fontsize=9)
+        bars.tick_params(labelsize=8)
+    show(figure, alt)
