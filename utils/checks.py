@@ -5,7 +5,7 @@ import os
 import torch
 
 from utils.errors import LessonError
-from utils.mistakes import explain
+from utils.mistakes import CATALOGUE, explain
 
 # Processors add in different orders, which changes the last digits of a float32: allowed outside CI, and said.
 ROUNDING = 2e-6
@@ -69,3 +69,25 @@ def check_exercise(name, answer, reference, tolerance=0.0, stage=None, inputs=()
         compare(name, answer, reference, tolerance, stage, inputs)
     except CheckError as error:
         print(f"Not yet. {error}")
+
+
+def show_mistakes(stage, inputs, right):
+    """Run all known mistakes of a stage on `inputs`; print, smallest first, how far each moves the result from `right`.
+
+    "moves" is the largest difference in multiples of the result's standard deviation. Raises an AssertionError if `compare`
+    lets one pass or calls it by another's name.
+    """
+    lines = []
+    for mistake in (mistake for mistake in CATALOGUE if mistake.stage == stage):
+        wrong = mistake.wrong(*inputs)
+        try:
+            compare(mistake.name, wrong, right, stage=stage, inputs=inputs)
+        except CheckError as error:
+            assert mistake.sentence in str(error), f"{mistake.name} was called something else: {error}"
+        else:
+            raise AssertionError(f"the check let a mistake pass: {mistake.name}")
+        same_shape = wrong.shape == right.shape
+        moves = largest_difference(wrong, right)[0] / right.std().item() if same_shape else torch.inf
+        lines.append((moves, f"{moves:9.2g}  {mistake.sentence}" if same_shape else f"    shape  {mistake.sentence}"))
+    print("    moves  when")
+    print(*(line for _, line in sorted(lines)), sep="\n")

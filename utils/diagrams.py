@@ -268,7 +268,10 @@ def two_towers():
     photograph = Image.open(ROOT / "notebooks" / "images" / "cat.png").convert("RGB").resize((150, 100))
     axis.imshow(photograph, extent=(0.3, 1.5, 2.2, 3.0))
     box(axis, 0.95, 0.8, 1.5, 0.7, "“a picture\nof a cat”")
-    for y, tower, colour, pool in ((2.6, "vision tower", "patch", "MAP head"), (0.8, "text tower", "position", "last position,\nLinear")):
+    for y, tower, colour, pool in (
+        (2.6, "vision tower", "patch", "MAP head"),
+        (0.8, "text tower", "position", "last position,\nLinear"),
+    ):
         box(axis, 3.1, y, 1.7, 0.8, tower, colour)
         box(axis, 5.3, y, 1.6, 0.8, pool, "value")
         box(axis, 7.4, y, 1.5, 0.8, "to length 1", "residual")
@@ -285,7 +288,16 @@ def two_towers():
 def main():
     for number, _, _ in SERIES:
         you_are_here(number)
-    for draw in (high_level_tower, patches_to_sequence, attention_head, multi_head, encoder_layer, map_head, architecture, two_towers):
+    for draw in (
+        high_level_tower,
+        patches_to_sequence,
+        attention_head,
+        multi_head,
+        encoder_layer,
+        map_head,
+        architecture,
+        two_towers,
+    ):
         draw()
 
 

@@ -452,7 +452,10 @@ TEXT_VECTOR = [
 ]  # fmt: skip
 
 # stage "logits": (SigLIP, pixel values, ids) -> logits_per_image (images, texts)
-LOGITS_LINE, UNIT = "(texts @ images.T * self.logit_scale.exp() + self.logit_bias).T", "images / images.norm(dim=-1, keepdim=True), texts / texts.norm(dim=-1, keepdim=True)"
+LOGITS_LINE, UNIT = (
+    "(texts @ images.T * self.logit_scale.exp() + self.logit_bias).T",
+    "images / images.norm(dim=-1, keepdim=True), texts / texts.norm(dim=-1, keepdim=True)",
+)
 LOGITS = [
     Mistake("logits", name, sentence, source, Edit(siglip.SigLIP, (code, instead)))
     for name, sentence, source, code, instead in [

@@ -112,13 +112,15 @@ def show_maps(maps, alt, columns=4, colour="value", xlabel="column (patches)", y
     show(figure, alt, photographs=max(numbers.shape.numel() for numbers in maps.values()) > 1000)  # noise is large as a PNG
 
 
-def show_matrices(matrices, alt, size=2.2):
-    """Small matrices with their numbers written in. `matrices`: {title: 2-D tensor}; axes count rows and columns."""
+def show_matrices(matrices, alt, size=2.2, one_scale=False, xlabel="column", ylabel="row"):
+    """Small matrices with their numbers written in. `matrices`: {title: 2-D tensor}; each has its own colours, or all the same."""
     widths = [max(2, matrix.shape[1]) for matrix in matrices.values()]
     figure, axes = plt.subplots(1, len(matrices), figsize=(11, size), squeeze=False, width_ratios=widths)
+    lowest, highest = min(matrix.min() for matrix in matrices.values()), max(matrix.max() for matrix in matrices.values())
     for axis, (title, matrix) in zip(axes[0], matrices.items()):
-        axis.imshow(matrix, cmap="cividis", aspect="auto")
-        middle = (matrix.min() + matrix.max()) / 2
+        low, high = (lowest, highest) if one_scale else (matrix.min(), matrix.max())
+        axis.imshow(matrix, cmap="cividis", aspect="auto", vmin=low, vmax=high)
+        middle = (low + high) / 2
         for (row, column), number in np.ndenumerate(matrix):
             ink = "black" if number > middle else "white"
             axis.text(column, row, f"{number:.3g}", ha="center", va="center", color=ink, fontsize=10)
@@ -127,8 +129,8 @@ def show_matrices(matrices, alt, size=2.2):
         axis.set_yticks(range(matrix.shape[0]))
         axis.tick_params(length=0, labelsize=8)
     for axis in axes[0]:
-        axis.set_xlabel("column", fontsize=9)
-    axes[0, 0].set_ylabel("row", fontsize=9)
+        axis.set_xlabel(xlabel, fontsize=9)
+    axes[0, 0].set_ylabel(ylabel, fontsize=9)
     show(figure, alt)
 
 
@@ -153,29 +155,48 @@ def show_filters(groups, alt, columns=24, size=2.4):
     show(figure, alt, photographs=True)
 
 
-def show_lines(panels, alt, xlabel, ylabel, log=False, height=3.0):
-    """Curves. `panels`: {title: {label: (x values, y values)}}, side by side with the same axes; styles differ too."""
+def show_lines(panels, alt, xlabel, ylabel, log=False, height=3.0, level=None, joined=True):
+    """Curves. `panels`: {title: {label: (x values, y values)}}, side by side with the same axes; styles differ too.
+
+    `level`: (label, y) of a horizontal line to compare with. `joined`: False for points that do not belong together.
+    """
     figure, axes = plt.subplots(1, len(panels), figsize=(11, height), squeeze=False, sharey=True)
     styles = list(zip(COLOURS.values(), 2 * ("-", "--", "-.", ":")))
     for axis, (title, lines) in zip(axes[0], panels.items()):
         for (label, (x, y)), (colour, line) in zip(lines.items(), styles, strict=False):
-            axis.plot(x, y, line, color=colour, linewidth=2, label=label, marker="o" if len(x) < 20 else None, markersize=4)
+            marker = "o" if len(x) < 20 else None
+            axis.plot(
+                x,
+                y,
+                line if joined else "",
+                color=colour,
+                linewidth=2,
+                label=label,
+                marker=marker,
+                markersize=4 if joined else 7,
+            )
+        if level:
+            axis.axhline(level[1], color=COLOURS["residual"], linestyle=":", label=level[0])
         axis.set_title(title)
         axis.set_xlabel(xlabel)
         if log:
             axis.set_yscale("log")
-        if len(lines) > 1:
+        elif axis.get_ylim()[0] > 0:
+            axis.set_ylim(bottom=0)
+        if len(lines) > 1 or level:
             axis.legend(frameon=False, fontsize=9)
     axes[0, 0].set_ylabel(ylabel)
     show(figure, alt)
 
 
-def show_bars(panels, alt, ylabel, colour="value", height=2.6):
+def show_bars(panels, alt, ylabel, xlabel="", colour="value", height=2.6):
     """Bars. `panels`: {title: {label: number}}, side by side with the same axis; `colour`: a name in COLOURS."""
     figure, axes = plt.subplots(1, len(panels), figsize=(11, height), squeeze=False, sharey=True)
     for axis, (title, bars) in zip(axes[0], panels.items()):
-        axis.bar([str(label) for label in bars], list(bars.values()), color=COLOURS[colour])
+        drawn = axis.bar([str(label) for label in bars], list(bars.values()), color=COLOURS[colour])
+        axis.bar_label(drawn, fmt="%.3g", fontsize=9)
         axis.set_title(title, fontsize=11)
+        axis.set_xlabel(xlabel)
         axis.tick_params(axis="x", labelsize=9)
     axes[0, 0].set_ylabel(ylabel)
     show(figure, alt)
@@ -184,7 +205,8 @@ def show_bars(panels, alt, ylabel, colour="value", height=2.6):
 def show_looks(picture, looks, alt, columns=4, size=2.7):
     """Where attention goes, over a picture. `looks`: {title: (weights (rows, columns), patch that looks or None)}.
 
-    Bright is where most of the weight goes; each panel has its own scale. The patch that looks is framed.
+    Bright is where most of the weight goes; each panel has its own scale, its largest number stands above. The patch that
+    looks is framed.
     """
     rows, columns = -(-len(looks) // columns), min(columns, len(looks))
     figure, axes = plt.subplots(rows, columns, figsize=(11, size * rows), squeeze=False)
@@ -200,7 +222,7 @@ def show_looks(picture, looks, alt, columns=4, size=2.7):
         if index is not None:
             row, column = divmod(index, grid_columns)
             axis.add_patch(plt.Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, edgecolor=COLOURS["key"], linewidth=2.5))
-        axis.set_title(title, fontsize=11)
+        axis.set_title(f"{title}\nbrightest: {weights.max():.2f}", fontsize=10)
         axis.set_xlabel("column (patches)", fontsize=9)
         axis.tick_params(labelsize=8)
         axis.xaxis.set_major_locator(MaxNLocator(4, integer=True))
