@@ -88,8 +88,8 @@ WRONG_ANSWERS = {
         ),
     ],
     "mean_distance": [
-        ("def mean_distance(w): return (w * distances).sum()", "the shape is (), it should be (196)"),
-        ("def mean_distance(w): return (w * distances).sum(0)", "away from the reference"),
+        ("def mean_distance(w): return measure.mean_distance(w).mean()", "the shape is (), it should be (196)"),
+        ("def mean_distance(w): return measure.mean_distance(w.T)", "away from the reference"),
     ],
     "merge_heads": [
         ("def merge_heads(x): return x.reshape(len(x), x.shape[2], -1)", "away from the reference"),
@@ -139,7 +139,7 @@ WRONG_ANSWERS = {
     ],
     "without_each_layer": [
         ("def without_each_layer(encoder, x): return torch.ones(len(encoder.layers))", "away from the reference"),
-        ("def without_each_layer(encoder, x): return expected.flip(0)", "away from the reference"),
+        ("def without_each_layer(encoder, x): return measure.without_each_layer(encoder, x).flip(0)", "away from the reference"),
     ],
     "count_from": [
         ("def count_from(config): return 12 * config.hidden_size**2 * config.num_hidden_layers", "away from the reference"),

@@ -88,6 +88,7 @@ def show_mistakes(stage, inputs, right):
             raise AssertionError(f"the check let a mistake pass: {mistake.name}")
         same_shape = wrong.shape == right.shape
         moves = largest_difference(wrong, right)[0] / right.std().item() if same_shape else torch.inf
-        lines.append((moves, f"{moves:9.2g}  {mistake.sentence}" if same_shape else f"    shape  {mistake.sentence}"))
+        digits = 2 if moves > 1e-4 else 1  # the second one of a tiny number is rounding
+        lines.append((moves, f"{moves:9.{digits}g}  {mistake.sentence}" if same_shape else f"    shape  {mistake.sentence}"))
     print("    moves  when")
     print(*(line for _, line in sorted(lines)), sep="\n")
