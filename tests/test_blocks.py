@@ -6,7 +6,7 @@ from transformers import SiglipConfig, SiglipModel, SiglipVisionConfig, SiglipVi
 
 from utils.checks import CheckError, compare
 from utils.mistakes import CATALOGUE, EQUIVALENT, Edit, explain
-from utils.siglip import AttentionHead, SigLIP, VisionTransformer
+from utils.siglip import AttentionHead, SigLIP, VisionTransformer, sigmoid_loss
 
 TINY = dict(hidden_size=64, intermediate_size=256, num_hidden_layers=3, num_attention_heads=4, image_size=64)
 
@@ -43,6 +43,7 @@ def head_of(attention, config, index=1):
 
 
 @pytest.fixture(scope="module")
+@torch.no_grad()
 def two_towers(pixels):
     """A whole random SigLIP, ours, with three sentences that end in padding (id 1), and what transformers makes of them."""
     torch.manual_seed(0)
@@ -60,14 +61,14 @@ def two_towers(pixels):
     ids = torch.ones(3, 10, dtype=torch.long)
     for row, length in enumerate((3, 5, 7)):
         ids[row, :length] = torch.arange(2, 2 + length) * (row + 1)
-    return ours, ids, theirs(pixel_values=pixels, input_ids=ids)
+    return ours, ids, theirs(pixel_values=pixels, input_ids=ids), theirs(pixel_values=pixels, input_ids=ids[1:], return_loss=True)
 
 
 @pytest.fixture(scope="module")
 def stages(pair, pixels, two_towers):
     """For each stage: the right inputs of the hand-built block, and what transformers makes of them."""
     theirs, ours = pair
-    siglip, ids, both = two_towers
+    siglip, ids, both, square = two_towers
     with torch.no_grad():
         whole = theirs(pixels, output_hidden_states=True)
         x, layer, their_layer = whole.hidden_states[1], ours.encoder.layers[1], theirs.encoder.layers[1]
@@ -90,6 +91,7 @@ def stages(pair, pixels, two_towers):
             "text vector": ((siglip.text_model, ids), both.text_model_output.pooler_output),
             "logits": ((siglip, pixels, ids), both.logits_per_image),
             "probabilities": ((both.logits_per_image,), both.logits_per_image.sigmoid()),
+            "loss": ((square.logits_per_image,), square.loss),
         }
 
 
@@ -109,7 +111,8 @@ def test_a_planted_mistake_is_caught_and_named(mistake, stages):
 def test_the_right_block_passes_and_is_no_mistake(stage, stages, capsys):
     (block, *inputs), right = stages[stage]
     with torch.no_grad():
-        ours = block.sigmoid() if stage == "probabilities" else block(*inputs)
+        functions = {"probabilities": torch.sigmoid, "loss": sigmoid_loss}
+        ours = functions[stage](block) if stage in functions else block(*inputs)
     if isinstance(ours, tuple):
         ours = ours[stage in ("pooled vector", "text vector")]
     # One head is a slice of a wider matrix product there, and SDPA adds in another order.

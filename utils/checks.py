@@ -74,7 +74,7 @@ def check_exercise(name, answer, reference, tolerance=0.0, stage=None, inputs=()
 def show_mistakes(stage, inputs, right):
     """Run all known mistakes of a stage on `inputs`; print, smallest first, how far each moves the result from `right`.
 
-    "moves" is the largest difference in multiples of the result's standard deviation. Raises an AssertionError if `compare`
+    "moves" is the largest difference in multiples of the result's standard deviation (of a single number: of itself). Raises an AssertionError if `compare`
     lets one pass or calls it by another's name.
     """
     lines = []
@@ -87,7 +87,8 @@ def show_mistakes(stage, inputs, right):
         else:
             raise AssertionError(f"the check let a mistake pass: {mistake.name}")
         same_shape = wrong.shape == right.shape
-        moves = largest_difference(wrong, right)[0] / right.std().item() if same_shape else torch.inf
+        size = right.std().item() if right.numel() > 1 else right.abs().item()
+        moves = largest_difference(wrong, right)[0] / size if same_shape else torch.inf
         digits = 2 if moves > 1e-4 else 1  # the second one of a tiny number is rounding
         lines.append((moves, f"{moves:9.{digits}g}  {mistake.sentence}" if same_shape else f"    shape  {mistake.sentence}"))
     print("    moves  when")

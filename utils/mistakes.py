@@ -486,9 +486,33 @@ PROBABILITIES = [
     ),
 ]  # fmt: skip
 
+# stage "loss": (logits (images, texts), fitting pairs on the diagonal) -> scalar
+LOSS = [
+    Mistake(
+        "loss", "mean over all pairs", "the mean over all pairs is taken; their sum is divided by the number of images",
+        "generic", lambda logits: siglip.sigmoid_loss(logits) / len(logits),
+    ),
+    Mistake(
+        "loss", "labels 0 and 1", "the labels are 0 and 1; they must be -1 and 1, or pairs that do not fit are not judged",
+        "generic", lambda logits: -F.logsigmoid(torch.eye(len(logits)) * logits).sum() / len(logits),
+    ),
+    Mistake(
+        "loss", "fitting pairs only", "only the diagonal is judged; a model that says yes to everything would be perfect",
+        "generic", lambda logits: -F.logsigmoid(logits.diagonal()).mean(),
+    ),
+    Mistake(
+        "loss", "softmax", "each image picks its caption by softmax: that is half of CLIP's loss",
+        "habit from CLIP", lambda logits: F.cross_entropy(logits, torch.arange(len(logits))),
+    ),
+    Mistake(
+        "loss", "sign of the logits", "the sign of the labels is turned round: the model would learn to separate what fits",
+        "the formula in the paper prints the bias with the other sign", lambda logits: siglip.sigmoid_loss(-logits),
+    ),
+]  # fmt: skip
+
 CATALOGUE = [
     *PREPROCESSING, *EMBEDDINGS, *ATTENTION_HEAD, *ATTENTION, *MLP, *LAYER_NORM, *ENCODER_LAYER, *ENCODER, *POOLING_HEAD,
-    *LAST_HIDDEN_STATE, *POOLED_VECTOR, *TEXT_VECTOR, *LOGITS, *PROBABILITIES,
+    *LAST_HIDDEN_STATE, *POOLED_VECTOR, *TEXT_VECTOR, *LOGITS, *PROBABILITIES, *LOSS,
 ]  # fmt: skip
 
 # What no output can show: the numbers stay the same but for rounding. The sentence says why.

@@ -2,11 +2,15 @@
 
 from pathlib import Path
 
+import numpy as np
+import torch
 from PIL import Image
 
 from utils.siglip import read_image
 
-SAMPLE = Path(__file__).parents[1] / "models" / "siglip-mini-patch16-224" / "sample"
+ROOT = Path(__file__).parents[1]
+SAMPLE = ROOT / "models" / "siglip-mini-patch16-224" / "sample"
+SHEET = ROOT / "notebooks" / "images" / "drawings.png"
 
 
 def sample_drawings():
@@ -20,3 +24,15 @@ def four_drawings():
     for name, corner in {"sunflower": (0, 0), "ship": (224, 0), "frog": (0, 224), "peach": (224, 224)}.items():
         scene.paste(drawings[name], corner)
     return scene
+
+
+def small_drawings():
+    """The things of `sample_drawings` in several styles, small; the last style is the one that no model here is trained on.
+
+    -> names, tensor (names, styles, 3, size, size) in [-1, 1], cut from the sheet that `utils.pretrain.export` has drawn
+    """
+    names = list(sample_drawings())
+    sheet = torch.from_numpy(np.array(Image.open(SHEET).convert("RGB"))).permute(2, 0, 1)  # (3, names * size, styles * size)
+    size = sheet.shape[1] // len(names)
+    drawings = sheet.unfold(1, size, size).unfold(2, size, size).permute(1, 2, 0, 3, 4)
+    return names, drawings.float() / 127.5 - 1

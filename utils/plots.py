@@ -8,6 +8,7 @@ import numpy as np
 from IPython.display import Image as DisplayedImage
 from IPython.display import Markdown, display
 from matplotlib.ticker import MaxNLocator
+from PIL import Image
 
 # Okabe and Ito's colours, told apart by colour-blind readers: the same thing has the same colour in every notebook.
 COLOURS = {
@@ -26,14 +27,22 @@ matplotlib.rcParams.update(
 )
 
 
-def show(figure, alt, photographs=False):
-    """Display a figure and, under it, the sentence `alt`. Photographs as JPEG, drawings as PNG, without software stamps."""
+def show(figure, alt, photographs=False, place=None):
+    """Display a figure and, under it, the sentence `alt`. Photographs as JPEG, drawings as PNG, without software stamps.
+
+    Returns the place where it stands; given again as `place`, the new figure replaces the old one.
+    """
     data, form = io.BytesIO(), "jpeg" if photographs else "png"
     stamp = {"pil_kwargs": {"quality": 85}} if photographs else {"metadata": {"Software": None}}
     figure.savefig(data, format=form, bbox_inches="tight", **stamp)
     plt.close(figure)
-    display(DisplayedImage(data.getvalue(), format=form, alt=alt), metadata={f"image/{form}": {"alt": alt}})
+    image, metadata = DisplayedImage(data.getvalue(), format=form, alt=alt), {f"image/{form}": {"alt": alt}}
+    if place:
+        place.update(image, metadata=metadata)
+        return place
+    place = display(image, metadata=metadata, display_id=True)
     display(Markdown(f"*{alt}*"))
+    return place
 
 
 def show_images(images, alt, columns=4, height=2.6):
@@ -55,6 +64,11 @@ def show_images(images, alt, columns=4, height=2.6):
     for axis in axes[:, 0]:
         axis.set_ylabel("row (pixels)", fontsize=9)
     show(figure, alt, photographs=True)
+
+
+def to_image(pixels):
+    """(3, height, width) in [-1, 1] -> PIL image"""
+    return Image.fromarray((to_picture(pixels[None]) * 255).round().astype(np.uint8))
 
 
 def to_picture(pixel_values):
@@ -260,3 +274,36 @@ def show_guesses(guesses, alt, columns=3, height=2.1):
         bars.set_xlabel("probability", fontsize=9)
         bars.tick_params(labelsize=8)
     show(figure, alt)
+
+
+def show_training(record, steps, things, place=None):
+    """How a training goes; drawn again in the same place if `place`, what an earlier call returned, is given.
+
+    `record`: "loss" and "score" as lists of (step, number); "filters" (filters, 3, patch, patch); "positions" (patches, width);
+    "looks" (patches, patches).
+    """
+    figure, axes = plt.subplots(2, 3, figsize=(11, 5.6))
+    done = record["loss"][-1][0]
+    axes[0, 0].plot(*zip(*record["loss"]), color=COLOURS["query"], linewidth=1)
+    axes[0, 0].set(title=f"loss: step {done} of {steps}", xlabel="step", xlim=(0, steps), ylim=(0, None))
+    axes[0, 1].plot(*zip(*record["score"]), color=COLOURS["value"], marker="o")
+    axes[0, 1].set(title=f"unseen drawings named right, of {things}", xlabel="step", xlim=(0, steps), ylim=(0, things))
+    filters = record["filters"][record["filters"].flatten(1).norm(dim=1).argsort(descending=True)[:16]]
+    filters = filters / filters.abs().amax((1, 2, 3), keepdim=True) * 0.5 + 0.5
+    patch = filters.shape[-1]
+    tiles = filters.view(4, 4, 3, patch, patch).permute(0, 3, 1, 4, 2).reshape(4 * patch, 4 * patch, 3)
+    axes[0, 2].imshow(tiles, interpolation="nearest")
+    axes[0, 2].set(title="added to 16 filters", xticks=[], yticks=[])
+    unit = record["positions"] / record["positions"].norm(dim=-1, keepdim=True)
+    side = round(len(unit) ** 0.5)
+    middle = len(unit) // 2 + side // 2
+    for axis, numbers, title in (
+        (axes[1, 0], (unit @ unit[middle]).view(side, side), "position vectors like the middle one"),
+        (axes[1, 1], unit @ unit.T, "position vectors, all with all"),
+        (axes[1, 2], record["looks"], "attention, layer 0, head 0"),
+    ):
+        figure.colorbar(axis.imshow(numbers, cmap="cividis", interpolation="nearest"), ax=axis, shrink=0.8)
+        axis.set_title(title, fontsize=10)
+        axis.set(xlabel="patch" if numbers.shape[0] > side else "column", ylabel="patch" if numbers.shape[0] > side else "row")
+    alt = "Loss, score, filters, position vectors and attention of the small model, as far as its training has come."
+    return show(figure, alt, place=place)

@@ -103,15 +103,19 @@ def load_reference():
     return Reference(name, shown, model.eval(), model.config, image_processor, tokenizer)
 
 
+def load_training_record():
+    """The bundled model's training as history.json keeps it: "loss", "scores", "stages", "snapshots", "seconds"."""
+    return json.loads((ROOT / "models" / BUNDLED / "history.json").read_text())
+
+
 def load_history():
     """How the bundled model came about: a Snapshot at each of several moments, from the random start to the end."""
-    folder = ROOT / "models" / BUNDLED
-    tensors = load_file(folder / "history.safetensors")
+    tensors = load_file(ROOT / "models" / BUNDLED / "history.safetensors")
     return [
         Snapshot(
             filters=tensors[f"{index}.filters"].float() * tensors[f"{index}.filter_scale"],
             positions=tensors[f"{index}.positions"].float(),
             **scalars,
         )
-        for index, scalars in enumerate(json.loads((folder / "history.json").read_text())["snapshots"])
+        for index, scalars in enumerate(load_training_record()["snapshots"])
     ]

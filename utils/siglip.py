@@ -243,6 +243,15 @@ class TextTransformer(nn.Module):
         return x, self.head(x[:, -1])
 
 
+def sigmoid_loss(logits):
+    """How wrong all pairs' answers are: minus the logarithm of the right answer's probability, summed, for each image.
+
+    logits (images, texts), the fitting pairs on the diagonal -> scalar. Zhai et al. 2023, arXiv 2303.15343, algorithm 1.
+    """
+    labels = 2 * torch.eye(len(logits), device=logits.device) - 1  # +1 on the diagonal, -1 elsewhere
+    return -F.logsigmoid(labels * logits).sum() / len(logits)
+
+
 class SigLIP(nn.Module):
     """Both towers, and the two numbers that turn a cosine into a logit. Zhai et al. 2023, arXiv 2303.15343.
 

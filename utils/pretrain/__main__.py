@@ -21,6 +21,7 @@ def main():
     export.export_model(model, train.RECIPE, train.FOLDER)
     export.export_history(history, train.RECIPE)
     export.export_sample(drawings)
+    export.export_sheet(drawings)
     results = evaluate.measure(export.MODEL, drawings)
     export.write_card(history, train.RECIPE, results, drawings)
     complain(results)

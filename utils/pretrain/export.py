@@ -5,6 +5,7 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import torch
+from PIL import Image
 from safetensors.torch import save_file
 from transformers import SiglipImageProcessorPil
 
@@ -16,6 +17,8 @@ from utils.pretrain.tokenizer import load_tokenizer
 from utils.pretrain.train import make_config
 
 MODEL = Path("models/siglip-mini-patch16-224")
+SHEET = Path("notebooks/images/drawings.png")
+SHEET_SIZE = 48  # pixels of a drawing's side on the sheet
 
 
 def export_model(model, recipe, work_folder, folder=MODEL):
@@ -46,13 +49,30 @@ def export_history(history, recipe, folder=MODEL):
     write_whole(folder / "history.json", lambda path: path.write_text(json.dumps(record)))
 
 
+def file_name(name):
+    return f"{name.replace(' ', '-')}.png"
+
+
 def export_sample(drawings, folder=MODEL):
     """Every third drawing of the unseen style as a file a user could have: plain, on white."""
     (folder / "sample").mkdir(exist_ok=True)
     images, truth = plain_drawings(SceneMaker(drawings), drawings, HELD_OUT_STYLE)
     for image, name in list(zip(images, truth.tolist()))[::3]:
-        path = folder / "sample" / f"{NAMES[name].replace(' ', '-')}.png"
+        path = folder / "sample" / file_name(NAMES[name])
         write_whole(path, lambda temporary, image=image: image.save(temporary, format="PNG", optimize=True))
+
+
+def export_sheet(drawings, path=SHEET):
+    """The sample's concepts small, in every style, for notebook 08 to train on: a row each, the unseen style last."""
+    rows, styles = sorted(NAMES[::3], key=file_name), sorted(STYLES, key=lambda style: style == HELD_OUT_STYLE)
+    sheet = Image.new("RGB", (SHEET_SIZE * len(styles), SHEET_SIZE * len(rows)))
+    for column, style in enumerate(styles):
+        images, truth = plain_drawings(SceneMaker(drawings), drawings, style, canvas=SHEET_SIZE)
+        for image, name in zip(images, truth.tolist()):
+            if NAMES[name] in rows:
+                sheet.paste(image, (SHEET_SIZE * column, SHEET_SIZE * rows.index(NAMES[name])))
+    sheet = sheet.quantize(256, dither=Image.Dither.NONE)
+    write_whole(path, lambda temporary: sheet.save(temporary, format="PNG", optimize=True))
 
 
 def draw_failures(mistakes, drawings, path):
