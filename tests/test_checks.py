@@ -75,6 +75,11 @@ def test_a_difference_is_explained(ours, says):
         compare("x", ours, torch.zeros(2, 3))
 
 
+def test_a_wrong_count_says_how_many_are_missing():
+    with pytest.raises(CheckError, match="1,000, not 1,192: 192 too few"):
+        compare("x", torch.tensor(1000), torch.tensor(1192))
+
+
 def test_bytes_do_not_wrap_around():
     with pytest.raises(CheckError, match="up to 1 away"):
         compare("x", torch.tensor([50], dtype=torch.uint8), torch.tensor([51], dtype=torch.uint8))

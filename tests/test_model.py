@@ -98,7 +98,6 @@ def test_the_tokenizer_pads_with_the_end_token_and_gives_no_mask(processor):
     assert (encoded.input_ids[0, 3:] == end).all()
 
 
-@pytest.mark.xfail(strict=True, reason="first version of the model: its vocabulary lacks the letter x of saxophone")
 def test_every_caption_word_is_known(processor):
     unknown = processor.tokenizer.unk_token_id
     assert not [name for name in NAMES if unknown in processor.tokenizer(name).input_ids]
@@ -130,7 +129,6 @@ def test_the_hand_built_model_gives_transformers_outputs_to_the_last_bit(model, 
 # Scores
 
 
-@pytest.mark.xfail(strict=True, reason="first version of the model: the card says which floors it misses; train longer")
 def test_every_floor_is_met():
     assert not missed_floors(SCORES["scores"])
 

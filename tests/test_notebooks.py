@@ -142,8 +142,8 @@ WRONG_ANSWERS = {
         ("def without_each_layer(encoder, x): return measure.without_each_layer(encoder, x).flip(0)", "away from the reference"),
     ],
     "count_from": [
-        ("def count_from(config): return 12 * config.hidden_size**2 * config.num_hidden_layers", "away from the reference"),
-        ("def count_from(config): return count(ours)", "base: up to"),
+        ("def count_from(config): return 12 * config.hidden_size**2 * config.num_hidden_layers", "too few"),
+        ("def count_from(config): return count(ours)", "base: 5,968,704, not 92,884,224: 86,915,520 too few"),
     ],
     "mended_pooling": [
         ("def mended_pooling(head, x): return broken(head, x)", "it is packed as q, k, v"),

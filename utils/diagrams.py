@@ -206,14 +206,15 @@ def encoder_layer():
 def map_head():
     """One learned query, the probe, asks all patches; an MLP follows."""
     figure, axis = new_figure(12.4, 3.2)
-    box(axis, 1.3, 2.4, 1.6, 0.8, "probe: one\nlearned query", "query")
+    box(axis, 1.3, 2.4, 1.6, 0.8, "probe: one\nlearned vector", "value")
     box(axis, 1.3, 0.8, 1.6, 0.8, "last hidden state\n(patches, width)", "patch", 11)
-    box(axis, 4.4, 1.6, 1.9, 1.2, "multi-head\nattention:\n1 query, all patches", "value")
+    box(axis, 4.4, 1.6, 1.9, 1.2, "multi-head\nattention:\n1 query, all patches", "query")
     arrow(axis, (2.1, 2.4), (2.8, 2.4), (2.8, 1.9), (3.45, 1.9), colour="query")
     arrow(axis, (2.1, 0.8), (2.8, 0.8), (2.8, 1.3), (3.45, 1.3), colour="key")
     label(axis, 2.7, 0.5, "keys, values", 10)
+    label(axis, 2.55, 2.65, "query", 10)
     arrow(axis, (5.35, 1.6), (11.0, 1.6))
-    label(axis, 5.95, 1.85, "(1, width)", 10)
+    label(axis, 5.95, 1.3, "one vector", 10)
     box(axis, 7.6, 2.6, 1.2, 0.7, "layer norm", "residual")
     box(axis, 9.2, 2.6, 1.1, 0.7, "MLP", "key")
     arrow(axis, (6.6, 1.6), (6.6, 2.6), (7.0, 2.6))
@@ -221,7 +222,7 @@ def map_head():
     arrow(axis, (9.75, 2.6), (10.2, 2.6), (10.2, 1.76))
     plus(axis, 10.2, 1.6)
     label(axis, 11.7, 1.6, "pooled\nvector\n(width)")
-    label(axis, 8.0, 1.2, "no residual around the attention", 10)
+    label(axis, 4.4, 0.75, "nothing is added round the attention", 10)
     save(figure, "map_head")
 
 
@@ -246,7 +247,7 @@ def architecture():
             arrow(axis, (x, above - 0.35), (x, y + 0.35))
             label(axis, x + 0.15, (above + y) / 2, shape_above, 10, ha="left")
     axis.add_patch(Rectangle((7.0, 1.9), 5.1, 6.6, fc="none", ec=COLOURS["query"], lw=1.5, ls="--"))
-    label(axis, 9.55, 8.75, "one encoder layer", 13)
+    label(axis, 9.55, 8.75, "one encoder layer, read upwards", 13)
     arrow(axis, (4.3, 3.8), (7.0, 3.8), colour="query")
     stream = 7.7
     arrow(axis, (stream, 2.05), (stream, 8.35))
