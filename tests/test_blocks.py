@@ -61,7 +61,8 @@ def two_towers(pixels):
     ids = torch.ones(3, 10, dtype=torch.long)
     for row, length in enumerate((3, 5, 7)):
         ids[row, :length] = torch.arange(2, 2 + length) * (row + 1)
-    return ours, ids, theirs(pixel_values=pixels, input_ids=ids), theirs(pixel_values=pixels, input_ids=ids[1:], return_loss=True)
+    square = theirs(pixel_values=pixels, input_ids=ids[1:], return_loss=True)
+    return ours, ids, theirs(pixel_values=pixels, input_ids=ids), square
 
 
 @pytest.fixture(scope="module")

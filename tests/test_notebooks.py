@@ -139,7 +139,7 @@ WRONG_ANSWERS = {
     ],
     "without_each_layer": [
         ("def without_each_layer(encoder, x): return torch.ones(len(encoder.layers))", "away from the reference"),
-        ("def without_each_layer(encoder, x): return measure.without_each_layer(encoder, x).flip(0)", "away from the reference"),
+        ("def without_each_layer(encoder, x): return measure.without_each_layer(encoder, x).flip(0)", "away from"),
     ],
     "count_from": [
         ("def count_from(config): return 12 * config.hidden_size**2 * config.num_hidden_layers", "too few"),
@@ -149,6 +149,19 @@ WRONG_ANSWERS = {
         ("def mended_pooling(head, x): return broken(head, x)", "it is packed as q, k, v"),
         ("def mended_pooling(head, x): return head(x) - head.mlp(head.layernorm(x.mean(1)))", "away from the reference"),
         ("def mended_pooling(head, x): return x.mean(1)", "the patches' mean is taken instead of the head"),
+    ],
+    "clip_loss": [
+        ("def clip_loss(logits): return F.cross_entropy(logits, torch.arange(len(logits)))", "away from the reference"),
+        ("def clip_loss(logits): return sigmoid_loss(logits)", "away from the reference"),
+    ],
+    "mended_loss": [
+        ("def mended_loss(logits): return broken(logits)", "the mean over all pairs is taken"),
+        ("def mended_loss(logits): return -F.logsigmoid(logits.diagonal()).mean()", "only the diagonal is judged"),
+        ("def mended_loss(logits): return sigmoid_loss(-logits)", "the sign of the labels is turned round"),
+    ],
+    "gradient": [
+        ("def gradient(logits): return logits.sigmoid() - torch.eye(len(logits))", "away from the reference"),
+        ("def gradient(logits): return -(logits.sigmoid() - torch.eye(len(logits))) / len(logits)", "away from the reference"),
     ],
     "probabilities": [
         ("def probabilities(logits): return logits.softmax(dim=1)", "it forces them to share one whole"),
@@ -303,11 +316,11 @@ def run(source, names):
 
 @pytest.fixture
 def names(path, notebook, monkeypatch):
-    """Everything that the notebook defines outside its exercises."""
+    """Everything that the notebook defines outside its exercises, and outside cells that time or train for long."""
     monkeypatch.chdir(path.parent)
     names = {}
     for cell in code_cells(notebook):
-        if not (tagged(cell, "exercise") or tagged(cell, "check") or tagged(cell, "solution")):
+        if not any(tagged(cell, tag) for tag in ("exercise", "check", "solution", "nbval-ignore-output")):
             run(cell.source, names)
     return names
 

@@ -57,7 +57,8 @@ def compare(name, ours, reference, tolerance=0.0, stage=None, inputs=()):
         whole = reference.ndim == 0 and not reference.is_floating_point()
         ours, reference = ours[where].item(), reference[where].item()
         if whole:
-            raise CheckError(f"{name}: {ours:,}, not {reference:,}: {abs(ours - reference):,} too {'few' if ours < reference else 'many'}")
+            apart = f"{reference - ours:,} too few" if ours < reference else f"{ours - reference:,} too many"
+            raise CheckError(f"{name}: {ours:,}, not {reference:,}: {apart}")
         raise CheckError(
             f"{name}: up to {difference:.2g} away from the reference, most at {where}: {ours:.4g}, not {reference:.4g}"
         )
@@ -77,8 +78,8 @@ def check_exercise(name, answer, reference, tolerance=0.0, stage=None, inputs=()
 def show_mistakes(stage, inputs, right):
     """Run all known mistakes of a stage on `inputs`; print, smallest first, how far each moves the result from `right`.
 
-    "moves" is the largest difference in multiples of the result's standard deviation (of a single number: of itself). Raises an AssertionError if `compare`
-    lets one pass or calls it by another's name.
+    "moves" is the largest difference in multiples of the result's standard deviation (of a single number: of itself). Raises an
+    AssertionError if `compare` lets one pass or calls it by another's name.
     """
     lines = []
     for mistake in (mistake for mistake in CATALOGUE if mistake.stage == stage):

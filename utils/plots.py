@@ -127,7 +127,7 @@ def show_maps(maps, alt, columns=4, colour="value", xlabel="column (patches)", y
 
 
 def show_matrices(matrices, alt, size=2.2, one_scale=False, xlabel="column", ylabel="row"):
-    """Small matrices with their numbers written in. `matrices`: {title: 2-D tensor}; each has its own colours, or all the same."""
+    """Small matrices with their numbers written in. `matrices`: {title: 2-D tensor}; `one_scale`: the same colours for all."""
     widths = [max(2, matrix.shape[1]) for matrix in matrices.values()]
     figure, axes = plt.subplots(1, len(matrices), figsize=(11, size), squeeze=False, width_ratios=widths)
     lowest, highest = min(matrix.min() for matrix in matrices.values()), max(matrix.max() for matrix in matrices.values())

@@ -149,6 +149,7 @@ drawings: as a probability, do not carry them to other pictures.
 
 ```python
 from transformers import AutoProcessor, SiglipModel
+
 model = SiglipModel.from_pretrained("models/siglip-mini-patch16-224")
 processor = AutoProcessor.from_pretrained("models/siglip-mini-patch16-224")
 inputs = processor(images=image, text=["a drawing of a cat"], padding="max_length", return_tensors="pt")
