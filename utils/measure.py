@@ -1,4 +1,4 @@
-"""Numbers that describe what a trained encoder does; defined in the notebooks' words, checked by their exercises."""
+"""What the notebooks measure, and compare exercises with."""
 
 import torch
 import torch.nn.functional as F
@@ -31,3 +31,16 @@ def without_each_layer(encoder, x):
             stream = stream if index == left_out else layer(stream)
         similarities.append(F.cosine_similarity(stream, encoder(x), dim=-1).mean())
     return torch.stack(similarities)
+
+
+@torch.no_grad()
+def mean_text_vectors(reference, text_model, names, templates):
+    """For each name, the mean of the unit vectors of all templates, of length 1 again. -> (names, width)"""
+    vectors = [text_model(reference.tokenize(*[template.format(name) for name in names]))[1] for template in templates]
+    return F.normalize(sum(F.normalize(vector, dim=-1) for vector in vectors), dim=-1)
+
+
+def clip_loss(logits):
+    """CLIP's loss: each image picks its text by softmax, each text its image. Radford et al. 2021. (pairs, pairs) -> scalar"""
+    picked = logits.log_softmax(dim=1).diagonal() + logits.log_softmax(dim=0).diagonal()
+    return -picked.mean() / 2

@@ -298,8 +298,8 @@ def show_training(record, steps, things, place=None):
     side = round(len(unit) ** 0.5)
     middle = len(unit) // 2 + side // 2
     for axis, numbers, title in (
-        (axes[1, 0], (unit @ unit[middle]).view(side, side), "position vectors like the middle one"),
-        (axes[1, 1], unit @ unit.T, "position vectors, all with all"),
+        (axes[1, 0], (unit @ unit[middle]).view(side, side), f"positions like patch {middle}"),
+        (axes[1, 1], unit @ unit.T, "positions, all with all"),
         (axes[1, 2], record["looks"], "attention, layer 0, head 0"),
     ):
         figure.colorbar(axis.imshow(numbers, cmap="cividis", interpolation="nearest"), ax=axis, shrink=0.8)
