@@ -4,9 +4,9 @@ RUN := $(VENV)/bin/python
 
 .PHONY: lab test notebooks figures bench pretrain pretrain-eval
 
-# Open the notebooks. The first run sets up .venv.
+# Open the notebooks; from here, so that the pictures in readme_imgs/ are found. The first run sets up .venv.
 lab: $(VENV)/ready
-	cd notebooks && ../$(RUN) -m jupyterlab
+	$(RUN) -m jupyterlab --LabApp.default_url=/lab/tree/notebooks
 
 # Everything, from a bare machine: style, unit tests, and every output of every notebook compared with the stored one.
 test: $(VENV)/ready
