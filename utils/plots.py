@@ -182,7 +182,7 @@ def show_lines(panels, alt, xlabel, ylabel, log=False, height=3.0, level=None, j
             axis.plot(
                 x,
                 y,
-                line if joined else "",
+                linestyle=line if joined else "none",
                 color=colour,
                 linewidth=2,
                 label=label,
