@@ -294,6 +294,15 @@ def test_its_blocks_are_the_ones_in_utils(notebook):
         assert ast.dump(node) == finished[node.name], node.name
 
 
+def test_its_minutes_add_up_and_stand_in_the_readme(path, notebook):
+    """The exercises' minutes are the sum of their own, to the nearest five."""
+    text = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    reading, exercises = map(int, re.search(r"takes about (\d+) minutes, the exercises (\d+) more", text).groups())
+    assert exercises == 5 * round(sum(map(int, re.findall(r"\*\* \(\w+, (\d+) minutes\)", text))) / 5)
+    row = next(line for line in (ROOT / "README.md").read_text().splitlines() if path.name in line)
+    assert row.endswith(f"| {reading} + {exercises} |")
+
+
 # The exercises
 
 

@@ -270,9 +270,11 @@ def two_towers():
     axis.imshow(photograph, extent=(0.3, 1.5, 2.2, 3.0))
     box(axis, 0.95, 0.8, 1.5, 0.7, "“a picture\nof a cat”")
     for y, tower, colour, pool in (
-        (2.6, "vision tower", "patch", "MAP head"),
-        (0.8, "text tower", "position", "last position,\nLinear"),
+        (2.6, "patches,\nencoder", "patch", "MAP head"),
+        (0.8, "tokens,\nencoder", "position", "last position,\nLinear"),
     ):
+        axis.add_patch(Rectangle((2.1, y - 0.55), 4.15, 1.1, fc="none", ec=INK, lw=1, ls="--"))
+        label(axis, 4.2, y + 0.68, f"{'vision' if y > 1 else 'text'} tower", 11)
         box(axis, 3.1, y, 1.7, 0.8, tower, colour)
         box(axis, 5.3, y, 1.6, 0.8, pool, "value")
         box(axis, 7.4, y, 1.5, 0.8, "to length 1", "residual")

@@ -175,10 +175,10 @@ def show_lines(panels, alt, xlabel, ylabel, log=False, height=3.0, level=None, j
     `level`: (label, y) of a horizontal line to compare with. `joined`: False for points that do not belong together.
     """
     figure, axes = plt.subplots(1, len(panels), figsize=(11, height), squeeze=False, sharey=True)
-    styles = list(zip(COLOURS.values(), 2 * ("-", "--", "-.", ":")))
+    styles = list(zip(COLOURS.values(), 2 * ("-", "--", "-.", ":"), 2 * ("o", "s", "^", "D")))
     for axis, (title, lines) in zip(axes[0], panels.items()):
-        for (label, (x, y)), (colour, line) in zip(lines.items(), styles, strict=False):
-            marker = "o" if len(x) < 20 else None
+        for (label, (x, y)), (colour, line, shape) in zip(lines.items(), styles):
+            marker = shape if len(x) < 20 else None
             axis.plot(
                 x,
                 y,
@@ -251,6 +251,8 @@ def show_points(groups, alt, title, xlabel, ylabel):
     styles = zip(("o", "s", "^", "D"), ("value", "query", "key", "position"))
     for (label, points), (marker, colour) in zip(groups.items(), styles):
         axis.scatter(*points.T, marker=marker, color=COLOURS[colour], s=70, label=label, zorder=3)
+        for number, point in enumerate(points.tolist()):
+            axis.annotate(number, point, xytext=(6, 6), textcoords="offset points")
     corners = next(iter(groups.values()))
     axis.fill(*corners.T, color=COLOURS["value"], alpha=0.15)
     axis.set(title=title, xlabel=xlabel, ylabel=ylabel)
