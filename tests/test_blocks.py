@@ -1,5 +1,9 @@
 """Every block equals transformers' own; every known mistake in a block is caught, and called by its own name."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 from transformers import SiglipConfig, SiglipModel, SiglipVisionConfig, SiglipVisionModel
@@ -156,8 +160,16 @@ def test_the_original_block_is_left_alone(stages):
 def test_at_base_size_it_equals_transformers(attention, tolerance, capsys):
     theirs, ours = random_pair(attention)
     assert sum(p.numel() for p in ours.parameters()) == 92_884_224
-    pixels = torch.rand(1, 3, 224, 224, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    pixels = torch.rand(4, 3, 224, 224, generator=torch.Generator().manual_seed(1)) * 2 - 1
     with torch.no_grad():
         right, (hidden, pooled) = theirs(pixels), ours(pixels)
     compare("last hidden state", hidden, right.last_hidden_state, tolerance)
     compare("pooled vector", pooled, right.pooler_output, tolerance)
+
+
+def test_it_equals_transformers_with_the_instructions_of_an_older_processor():
+    test = f"{__file__}::test_at_base_size_it_equals_transformers[eager-0.0]"
+    # Read when torch is imported: a process of its own.
+    older = os.environ | {"MKL_ENABLE_INSTRUCTIONS": "AVX2", "ATEN_CPU_CAPABILITY": "avx2", "CI": "1"}
+    done = subprocess.run([sys.executable, "-m", "pytest", "-q", test], env=older, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-2000:]

@@ -190,7 +190,7 @@ WRONG_ANSWERS = {
         (
             "def probe_shares(head, x):\n"
             "    wq, wk, _ = head.attention.in_proj_weight.chunk(3)\n"
-            "    query, keys = head.split_heads(F.linear(head.probe, wq)), head.split_heads(F.linear(x, wk))\n"
+            "    query, keys = head.split_heads(F.linear(head.probe, wq)), head.split_heads(F.linear(x.transpose(0, 1), wk))\n"
             "    return (query @ keys.transpose(1, 2)).softmax(-1)[:, 0]",
             "away from the reference",
         ),

@@ -343,12 +343,12 @@ ENCODER = [
 ]  # fmt: skip
 
 # stage "pooling head": (AttentionPoolingHead, normed x) -> (batch, width)
-SPLIT, PACKED, ADD_MLP = "(wq, wk, wv)", "(bq, bk, bv)", "pooled + self.mlp(self.layernorm(pooled))"
+ADD_MLP = "pooled + self.mlp(self.layernorm(pooled))"
 POOLING_HEAD = [
     Mistake("pooling head", name, sentence, source, Edit(siglip.AttentionPoolingHead, *changes))
     for name, sentence, source, *changes in [
         ("q, v, k", "in_proj is split as q, v, k; it is packed as q, k, v",
-         "generic", (SPLIT, "(wq, wv, wk)"), (PACKED, "(bq, bv, bk)")),
+         "generic", ("keys, values = F.linear", "values, keys = F.linear")),
         ("one head", "the probe attends with one head as wide as the model",
          "generic", ("heads = self.attention.num_heads", "heads = 1")),
         ("norm on the patches", "layernorm is applied to the patches; it belongs before the MLP",

@@ -178,16 +178,18 @@ class AttentionPoolingHead(nn.Module):
         self.mlp = MLP(config)
 
     def split_heads(self, x):
-        batch, tokens, width = x.shape
+        tokens, batch, width = x.shape
         heads = self.attention.num_heads
-        return x.view(batch, tokens, heads, width // heads).transpose(1, 2).flatten(0, 1)
+        return x.reshape(tokens, batch * heads, width // heads).transpose(0, 1)
 
     def forward(self, x):
         batch, _, width = x.shape
-        (wq, wk, wv), (bq, bk, bv) = self.attention.in_proj_weight.chunk(3), self.attention.in_proj_bias.chunk(3)
-        query = self.split_heads(F.linear(self.probe.expand(batch, -1, -1), wq, bq))  # (batch * heads, 1, head_width)
-        keys = self.split_heads(F.linear(x, wk, bk))  # (batch * heads, patches, head_width)
-        values = self.split_heads(F.linear(x, wv, bv))
+        # Tokens first, keys and values in one product, as torch's own attention has it: the same additions in the same order.
+        x, probe = x.transpose(0, 1), self.probe.repeat(1, batch, 1)
+        weight, bias = self.attention.in_proj_weight, self.attention.in_proj_bias
+        query = self.split_heads(F.linear(probe, weight[:width], bias[:width]))  # (batch * heads, 1, head_width)
+        keys, values = F.linear(x, weight[width:], bias[width:]).chunk(2, dim=-1)  # each (patches, batch, width)
+        keys, values = self.split_heads(keys), self.split_heads(values)  # (batch * heads, patches, head_width)
         scores = query * query.shape[-1] ** -0.5 @ keys.transpose(1, 2)  # (batch * heads, 1, patches)
         pooled = (scores.softmax(dim=-1) @ values).reshape(batch, width)
         pooled = self.attention.out_proj(pooled)
