@@ -263,6 +263,19 @@ def train(recipe, drawings, folder=FOLDER, checkpoint_seconds=CHECKPOINT_SECONDS
     return model, history
 
 
+def take_step(model, optimizers, recipe, step):
+    """Clip the gradients, set the learning rate of this step, move the weights."""
+    if not nn.utils.clip_grad_norm_(model.parameters(), 1.0).isfinite():
+        raise PretrainError(f"the gradient is not finite at step {step}; the last checkpoint is good: lower the learning rate")
+    factor = learning_rate_factor(step, recipe)
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["initial_lr"] = group.get("initial_lr", group["lr"])
+            group["lr"] = group["initial_lr"] * factor
+        optimizer.step()
+        optimizer.zero_grad()
+
+
 def images_per_second(bar, stage):
     return stage.batch * (bar.format_dict["rate"] or 0)
 
@@ -281,15 +294,7 @@ def training_step(model, optimizers, recipe, stage, scenes, tokenizer, step):
     loss.backward()
     loss = loss.detach()
     average([loss, *(p.grad for p in model.parameters())])
-    if not nn.utils.clip_grad_norm_(model.parameters(), 1.0).isfinite():
-        raise PretrainError(f"the gradient is not finite at step {step}; the last checkpoint is good: lower the learning rate")
-    factor = learning_rate_factor(step, recipe)
-    for optimizer in optimizers:
-        for group in optimizer.param_groups:
-            group["initial_lr"] = group.get("initial_lr", group["lr"])
-            group["lr"] = group["initial_lr"] * factor
-        optimizer.step()
-        optimizer.zero_grad()
+    take_step(model, optimizers, recipe, step)
     return loss
 
 
