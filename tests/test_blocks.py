@@ -10,7 +10,7 @@ from transformers import SiglipConfig, SiglipModel, SiglipVisionConfig, SiglipVi
 
 from utils.checks import CheckError, compare
 from utils.mistakes import CATALOGUE, EQUIVALENT, Edit, explain
-from utils.siglip import AttentionHead, SigLIP, VisionTransformer, sigmoid_loss
+from utils.siglip import AttentionHead, SigLIP, TrimmedTower, VisionTransformer, sigmoid_loss
 
 TINY = dict(hidden_size=64, intermediate_size=256, num_hidden_layers=3, num_attention_heads=4, image_size=64)
 
@@ -81,6 +81,10 @@ def stages(pair, pixels, two_towers):
         # One head of transformers' layer: its slice of the projections, through torch's own attention.
         projections = [getattr(their_layer.self_attn, name)(x)[..., 16:32] for name in ("q_proj", "k_proj", "v_proj")]
         head = torch.nn.functional.scaled_dot_product_attention(*projections)
+        trimmed = TrimmedTower(theirs.config)
+        trimmed.load_state_dict(
+            {name: w for name, w in ours.state_dict().items() if name.startswith(("embeddings", "encoder"))}
+        )
         small = x / 1000  # shows where eps stands
         return {
             "embeddings": ((ours.embeddings, pixels), whole.hidden_states[0]),
@@ -93,6 +97,7 @@ def stages(pair, pixels, two_towers):
             "pooling head": ((ours.head, whole.last_hidden_state), whole.pooler_output),
             "last hidden state": ((ours, pixels), whole.last_hidden_state),
             "pooled vector": ((ours, pixels), whole.pooler_output),
+            "trimmed tower": ((trimmed, pixels), whole.hidden_states[-1]),
             "text vector": ((siglip.text_model, ids), both.text_model_output.pooler_output),
             "logits": ((siglip, pixels, ids), both.logits_per_image),
             "probabilities": ((both.logits_per_image,), both.logits_per_image.sigmoid()),

@@ -185,6 +185,29 @@ WRONG_ANSWERS = {
             "away from the reference",
         ),
     ],
+    "hidden_state_megabytes": [
+        ("def hidden_state_megabytes(config, pictures): return 0.0", "away from the reference"),
+        (
+            "def hidden_state_megabytes(config, pictures):\n"
+            "    patches = (config.image_size // config.patch_size) ** 2\n"
+            "    return pictures * config.num_hidden_layers * patches * config.hidden_size * 4 / 1e6",
+            "away from the reference",
+        ),
+    ],
+    "first_layers": [
+        ("def first_layers(config, weights, layers): return tower", "444,864 too many"),
+        (
+            "def first_layers(config, weights, layers):\n"
+            "    shorter = copy.deepcopy(config)\n"
+            "    shorter.num_hidden_layers = layers\n"
+            "    return TrimmedTower(shorter)",
+            "away from the reference",
+        ),
+    ],
+    "mended_loop": [
+        ("def mended_loop(vision, x): return broken(vision, x)", "it is a tensor, not a tuple"),
+        ("def mended_loop(vision, x): return vision(x).last_hidden_state", "away from the reference"),
+    ],
     "probe_shares": [
         ("def probe_shares(head, x): return probe_looks.mean(0)", "the shape is (196), it should be (3, 196)"),
         (

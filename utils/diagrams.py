@@ -288,6 +288,57 @@ def two_towers():
     save(figure, "two_towers")
 
 
+def trimmed_tower():
+    """SigLIP's parts; those that a language model does not need are faint."""
+    figure, axis = new_figure(12.4, 3.6)
+    photograph = Image.open(ROOT / "notebooks" / "images" / "cat.png").convert("RGB").resize((150, 100))
+    axis.imshow(photograph, extent=(0.2, 1.5, 2.05, 2.92))
+    label(axis, 0.85, 0.7, "“a picture\nof a cat”", color="#888882")
+    kept = [("patches +\npositions", "patch"), ("encoder:\nlayer after layer", "query")]
+    dropped = ["layer norm", "pooling head", "to length 1"]
+    for index, (text, colour) in enumerate(kept + [(text, None) for text in dropped]):
+        x = 2.75 + index * 2.0
+        box(axis, x, 2.5, 1.55, 0.8, text, colour or FAINT)
+        if index:
+            arrow(axis, (x - 1.22, 2.5), (x - 0.78, 2.5))
+    axis.add_patch(Rectangle((1.75, 1.8), 4.1, 1.4, fc="none", ec=INK, lw=1.6, ls="--"))
+    label(axis, 3.8, 3.38, "the trimmed tower", weight="bold")
+    label(axis, 8.75, 3.38, "needed only for one vector of the whole picture")
+    arrow(axis, (1.5, 2.5), (1.97, 2.5))
+    arrow(axis, (4.75, 2.1), (4.75, 1.55))
+    vectors(axis, 4.02, 1.05, 8, "patch", height=0.8)
+    label(axis, 5.75, 1.05, "one vector for each patch:\nfor the language model", ha="left")
+    box(axis, 2.75, 0.7, 1.55, 0.8, "text tower", FAINT)
+    arrow(axis, (1.55, 0.7), (1.97, 0.7))
+    save(figure, "trimmed_tower")
+
+
+def vlm():
+    """A picture and a prompt become one sequence; the language model continues it, word by word."""
+    figure, axis = new_figure(12.4, 4.4)
+    photograph = Image.open(ROOT / "notebooks" / "images" / "cat.png").convert("RGB").resize((150, 100))
+    axis.imshow(photograph, extent=(0.2, 1.7, 0.35, 1.35))
+    box(axis, 2.95, 0.85, 1.5, 0.8, "vision tower\n(notebook 09)", "patch")
+    arrow(axis, (1.7, 0.85), (2.2, 0.85))
+    arrow(axis, (3.7, 0.85), (4.2, 0.85))
+    box(axis, 4.9, 0.85, 1.4, 0.8, "projector\n(Linear)", "value")
+    arrow(axis, (4.9, 1.25), (4.9, 1.62))
+    box(axis, 7.25, 0.85, 2.4, 0.8, "tokens, looked up:\n<bos> describe \\n", "position")
+    arrow(axis, (7.0, 1.25), (7.0, 1.62))
+    vectors(axis, 4.1, 2.05, 13, "value", height=0.7)
+    vectors(axis, 6.73, 2.05, 3, "position", height=0.7)
+    vectors(axis, 7.4, 2.05, 4, "residual", height=0.7)
+    label(axis, 3.0, 2.05, "one sequence")
+    label(axis, 8.4, 2.05, "what it has said so far", ha="left")
+    box(axis, 6.15, 3.05, 4.5, 0.7, "language model (Gemma)", "query")
+    arrow(axis, (6.15, 2.42), (6.15, 2.7))
+    for index, word in enumerate(("a", "cat", "on", "…")):
+        arrow(axis, (7.4 + index * 0.2, 3.4), (7.4 + index * 0.62, 3.85))
+        label(axis, 7.4 + index * 0.62, 4.08, word)
+    label(axis, 6.3, 4.08, "the next words")
+    save(figure, "vlm")
+
+
 def main():
     for number, _, _ in SERIES:
         you_are_here(number)
@@ -300,6 +351,8 @@ def main():
         map_head,
         architecture,
         two_towers,
+        trimmed_tower,
+        vlm,
     ):
         draw()
 

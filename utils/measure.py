@@ -44,3 +44,16 @@ def clip_loss(logits):
     """CLIP's loss: each image picks its text by softmax, each text its image. Radford et al. 2021. (pairs, pairs) -> scalar"""
     picked = logits.log_softmax(dim=1).diagonal() + logits.log_softmax(dim=0).diagonal()
     return -picked.mean() / 2
+
+
+def fit_linear_probe(vectors, labels, ridge=100.0):
+    """What can one matrix read from vectors? It is fitted by least squares, with a penalty, to give a score for each label.
+
+    vectors (examples, width), labels (examples) -> a function from vectors (..., width) to scores (..., labels)
+    """
+    mean, size = vectors.mean(dim=0), vectors.std(dim=0)
+    inputs = ((vectors - mean) / size).double()
+    targets = F.one_hot(labels).double()
+    gram = inputs.T @ inputs + ridge * torch.eye(inputs.shape[1], dtype=torch.double)
+    weights = torch.linalg.solve(gram, inputs.T @ (targets - targets.mean(dim=0))).float()
+    return lambda new: (new - mean) / size @ weights + targets.mean(dim=0).float()

@@ -386,6 +386,24 @@ POOLED_VECTOR = [
     )
 ]  # fmt: skip
 
+# stage "trimmed tower": (TrimmedTower, pixel values) -> (batch, patches, width)
+PATCH_VECTORS = "self.encoder(self.embeddings(pixel_values))"
+TRIMMED_TOWER = [
+    Mistake("trimmed tower", name, sentence, source, Edit(siglip.TrimmedTower, (PATCH_VECTORS, instead)))
+    for name, sentence, source, instead in [
+        ("a layer short", "the last layer is missing: this is the last hidden state but one",
+         "LLaVA takes that one on purpose", "nn.Sequential(*self.encoder.layers[:-1])(self.embeddings(pixel_values))"),
+        ("embeddings only", "the encoder is missing: these are the embeddings, hidden state 0",
+         "hidden_states[0] taken for the last one", "self.embeddings(pixel_values)"),
+        ("first image only", "[0] is taken of a layer's output: it is a tensor, not a tuple, so this keeps the first image alone",
+         "code written for transformers 4.52, where a layer returned a tuple", "self.encoder(self.embeddings(pixel_values))[0]"),
+        ("mean", "the mean over the patches is taken; a language model wants all of them",
+         "SiglipForImageClassification", "self.encoder(self.embeddings(pixel_values)).mean(dim=1)"),
+        ("patches and width swapped", "patches and width change places: (batch, width, patches)",
+         "generic", "self.encoder(self.embeddings(pixel_values)).transpose(1, 2)"),
+    ]
+]  # fmt: skip
+
 # stage "text vector": (TextTransformer, ids) -> (texts, width). The last column of ids is padding.
 ATTENDED = {  # MultiHeadAttention as other language models have it
     "padding hidden": Edit(siglip.MultiHeadAttention, (SOFTMAX, "(scores + self.mask).softmax(dim=-1)")),
@@ -512,7 +530,7 @@ LOSS = [
 
 CATALOGUE = [
     *PREPROCESSING, *EMBEDDINGS, *ATTENTION_HEAD, *ATTENTION, *MLP, *LAYER_NORM, *ENCODER_LAYER, *ENCODER, *POOLING_HEAD,
-    *LAST_HIDDEN_STATE, *POOLED_VECTOR, *TEXT_VECTOR, *LOGITS, *PROBABILITIES, *LOSS,
+    *LAST_HIDDEN_STATE, *POOLED_VECTOR, *TRIMMED_TOWER, *TEXT_VECTOR, *LOGITS, *PROBABILITIES, *LOSS,
 ]  # fmt: skip
 
 # What no output can show: the numbers stay the same but for rounding. The sentence says why.

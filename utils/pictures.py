@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from PIL import Image
 
 from utils.siglip import read_image
@@ -36,3 +37,17 @@ def small_drawings():
     size = sheet.shape[1] // len(names)
     drawings = sheet.unfold(1, size, size).unfold(2, size, size).permute(1, 2, 0, 3, 4)
     return names, drawings.float() / 127.5 - 1
+
+
+def quartets(drawings, number, size, seed):
+    """Scenes of four different things, two above, two below, each in a random style.
+
+    drawings (names, styles, 3, side, side) -> pixel values (number, 3, size, size), which name is in each quarter (number, 4)
+    """
+    generator = torch.Generator().manual_seed(seed)
+    names, styles = drawings.shape[:2]
+    shown = torch.stack([torch.randperm(names, generator=generator)[:4] for _ in range(number)])
+    chosen = drawings[shown, torch.randint(styles, shown.shape, generator=generator)]
+    quarters = F.interpolate(chosen.flatten(0, 1), size=size // 2, mode="bicubic", antialias=True).clamp(-1, 1)
+    rows = quarters.view(number, 2, 2, 3, size // 2, size // 2).permute(0, 3, 1, 4, 2, 5)
+    return rows.reshape(number, 3, size, size), shown

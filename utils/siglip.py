@@ -215,6 +215,21 @@ class VisionTransformer(nn.Module):
         return x, self.head(x)
 
 
+class TrimmedTower(nn.Module):
+    """What a language model needs of the vision tower: one vector for each patch, as the last encoder layer leaves it.
+
+    (batch, 3, height, width) pixels -> (batch, patches, width)
+    """
+
+    def __init__(self, config):
+        super().__init__()
+        self.embeddings = PatchEmbedding(config)
+        self.encoder = Encoder(config)
+
+    def forward(self, pixel_values):
+        return self.encoder(self.embeddings(pixel_values))
+
+
 class TextEmbedding(nn.Module):
     """Look up each token's vector and add its position's. (batch, tokens) ids -> (batch, tokens, width)"""
 
