@@ -82,9 +82,7 @@ def stages(pair, pixels, two_towers):
         projections = [getattr(their_layer.self_attn, name)(x)[..., 16:32] for name in ("q_proj", "k_proj", "v_proj")]
         head = torch.nn.functional.scaled_dot_product_attention(*projections)
         trimmed = TrimmedTower(theirs.config)
-        trimmed.load_state_dict(
-            {name: w for name, w in ours.state_dict().items() if name.startswith(("embeddings", "encoder"))}
-        )
+        trimmed.load_state_dict({name: ours.state_dict()[name] for name in trimmed.state_dict()})
         small = x / 1000  # shows where eps stands
         return {
             "embeddings": ((ours.embeddings, pixels), whole.hidden_states[0]),

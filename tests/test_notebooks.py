@@ -205,7 +205,7 @@ WRONG_ANSWERS = {
         ),
     ],
     "mended_loop": [
-        ("def mended_loop(vision, x): return broken(vision, x)", "it is a tensor, not a tuple"),
+        ("def mended_loop(vision, x): return broken(vision, x)", "the shape is (1, 196, 192)"),
         ("def mended_loop(vision, x): return vision(x).last_hidden_state", "away from the reference"),
     ],
     "probe_shares": [
