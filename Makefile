@@ -2,7 +2,7 @@ VENV := .venv
 PYTHON ?= python3
 RUN := $(VENV)/bin/python
 
-.PHONY: lab test notebooks figures bench pretrain pretrain-eval
+.PHONY: lab test notebooks figures bench pretrain pretrain-vlm pretrain-eval
 
 # Open the notebooks; from here, so that the pictures in readme_imgs/ are found. The first run sets up .venv.
 lab: $(VENV)/ready
@@ -31,7 +31,11 @@ bench: $(VENV)/ready
 pretrain: $(VENV)/ready
 	$(RUN) -m utils.pretrain
 
-# Measure the model that lies in models/.
+# Train models/paligemma-mini-224 on the tower of that one, measure and describe it. Goes on where it was stopped.
+pretrain-vlm: $(VENV)/ready
+	$(RUN) -m utils.pretrain --vlm
+
+# Measure both models that lie in models/.
 pretrain-eval: $(VENV)/ready
 	$(RUN) -m utils.pretrain --eval
 

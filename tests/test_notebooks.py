@@ -185,13 +185,13 @@ WRONG_ANSWERS = {
             "away from the reference",
         ),
     ],
-    "hidden_state_megabytes": [
-        ("def hidden_state_megabytes(config, pictures): return 0.0", "away from the reference"),
+    "pictures_that_fit": [
+        ("def pictures_that_fit(config, gigabytes): return 1000", "too few"),
         (
-            "def hidden_state_megabytes(config, pictures):\n"
+            "def pictures_that_fit(config, gigabytes):\n"
             "    patches = (config.image_size // config.patch_size) ** 2\n"
-            "    return pictures * config.num_hidden_layers * patches * config.hidden_size * 4 / 1e6",
-            "away from the reference",
+            "    return gigabytes * 10**9 // (config.num_hidden_layers * patches * config.hidden_size * 4)",
+            "too many",
         ),
     ],
     "first_layers": [
@@ -203,10 +203,22 @@ WRONG_ANSWERS = {
             "    return TrimmedTower(shorter)",
             "away from the reference",
         ),
+        (
+            "first_kept = copy.deepcopy(config)\n"
+            "def first_layers(config, weights, layers):\n"
+            "    config.num_hidden_layers = layers\n"
+            "    tower = TrimmedTower(config)\n"
+            "    tower.load_state_dict({name: weights[name] for name in tower.state_dict()})\n"
+            "    return tower",
+            "layers in the config",
+        ),
     ],
-    "mended_loop": [
-        ("def mended_loop(vision, x): return broken(vision, x)", "the shape is (1, 196, 192)"),
-        ("def mended_loop(vision, x): return vision(x).last_hidden_state", "away from the reference"),
+    "mended_norm": [
+        ("def mended_norm(vision, x): return broken(vision, x)", "away from the reference"),
+        (
+            "def mended_norm(vision, x): return vision(x, output_hidden_states=True).hidden_states[-1]",
+            "away from the reference",
+        ),
     ],
     "probe_shares": [
         ("def probe_shares(head, x): return probe_looks.mean(0)", "the shape is (196), it should be (3, 196)"),

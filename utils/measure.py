@@ -46,14 +46,13 @@ def clip_loss(logits):
     return -picked.mean() / 2
 
 
-def fit_linear_probe(vectors, labels, ridge=100.0):
-    """What can one matrix read from vectors? It is fitted by least squares, with a penalty, to give a score for each label.
+def fit_linear_probe(vectors, targets, ridge=100.0):
+    """What can one matrix read from vectors? It is fitted by least squares, with a penalty on large weights.
 
-    vectors (examples, width), labels (examples) -> a function from vectors (..., width) to scores (..., labels)
+    vectors (examples, width), targets (examples, labels) -> a function from vectors (..., width) to scores (..., labels)
     """
-    mean, size = vectors.mean(dim=0), vectors.std(dim=0)
+    mean, size, share = vectors.mean(dim=0), vectors.std(dim=0), targets.mean(dim=0)
     inputs = ((vectors - mean) / size).double()
-    targets = F.one_hot(labels).double()
     gram = inputs.T @ inputs + ridge * torch.eye(inputs.shape[1], dtype=torch.double)
-    weights = torch.linalg.solve(gram, inputs.T @ (targets - targets.mean(dim=0))).float()
-    return lambda new: (new - mean) / size @ weights + targets.mean(dim=0).float()
+    weights = torch.linalg.solve(gram, inputs.T @ (targets - share).double()).float()
+    return lambda new: (new - mean) / size @ weights + share

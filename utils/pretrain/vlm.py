@@ -1,7 +1,4 @@
-"""Train models/paligemma-mini-224 on captioned scenes: the bundled SigLIP's tower, frozen, a linear projector, a small Gemma.
-
-`python -m utils.pretrain.vlm`: from the last checkpoint on. `--eval`: only measure what is in models/.
-"""
+"""Train a small PaliGemma on captioned scenes: the bundled SigLIP's tower, frozen, a linear projector, a small Gemma."""
 
 import json
 import random
@@ -30,6 +27,7 @@ from utils.pretrain.train import CHECKPOINT_SECONDS, save_checkpoint, take_step
 
 TOWER = Path("models/siglip-mini-patch16-224")
 FOLDER = Path("build/pretrain-vlm")
+BATCH = 32  # scenes captioned at once
 VOCABULARY = 600
 
 
@@ -222,16 +220,22 @@ def read_caption(caption):
     return counts, caption.removesuffix(" background").split(" ")[-1]
 
 
-def caption_scores(model, processor, scenes, number=300, kinds_and_numbers=((2, 2), (2, 2), (2, 3)), batch=32):
-    """Greedy captions of `number` scenes -> shares right: objects, their numbers, background, and the caption to the letter."""
+def caption_scores(model, processor, scenes, number=300, kinds_and_numbers=((2, 2), (2, 2), (2, 3)), mistakes=None):
+    """Greedy captions of `number` scenes -> shares right: objects, their numbers, background, and the caption to the letter.
+
+    `mistakes`: a list that takes (picture, caption, right caption) of what was not right.
+    """
     rng, right = random.Random(1), {"objects": 0, "count": 0, "background": 0, "whole caption": 0}
-    for start in range(0, number, batch):
-        drawn = [scenes.random(rng, *rng.choice(kinds_and_numbers)) for _ in range(min(batch, number - start))]
-        captions = generate(model, processor, to_images(scenes.draw(drawn, 224)))
-        for scene, caption in zip(drawn, captions):
+    for start in range(0, number, BATCH):
+        drawn = [scenes.random(rng, *rng.choice(kinds_and_numbers)) for _ in range(min(BATCH, number - start))]
+        images = to_images(scenes.draw(drawn, 224))
+        for scene, image, caption in zip(drawn, images, generate(model, processor, images)):
             counts, background = read_caption(caption)
+            answer = answers(scene)["describe"]
             right["objects"] += set(counts) == set(scene.counts)
             right["count"] += sorted(counts.values()) == sorted(scene.counts.values())
             right["background"] += background == scene.background
-            right["whole caption"] += caption == answers(scene)["describe"]
+            right["whole caption"] += caption == answer
+            if mistakes is not None and caption != answer:
+                mistakes.append((image, caption, answer))
     return {name: round(hits / number, 3) for name, hits in right.items()}
