@@ -2,7 +2,7 @@ VENV := .venv
 PYTHON ?= python3
 RUN := $(VENV)/bin/python
 
-.PHONY: lab test notebooks figures bench pretrain pretrain-vlm pretrain-eval
+.PHONY: lab test test-training notebooks figures bench pretrain pretrain-vlm pretrain-eval
 
 # Open the notebooks; from here, so that the pictures in readme_imgs/ are found. The first run sets up .venv.
 lab: $(VENV)/ready
@@ -12,8 +12,12 @@ lab: $(VENV)/ready
 test: $(VENV)/ready
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
-	$(RUN) -m pytest tests
+	$(RUN) -m pytest -m "not training" tests
 	$(RUN) -m pytest --nbval --nbval-current-env --nbval-cell-timeout=120 --nbval-kernel-startup-timeout=120 notebooks
+
+# The trainings of notebooks 08 and 10, each with three other seeds: some minutes more.
+test-training: $(VENV)/ready
+	$(RUN) -m pytest -m training tests
 
 # Run every notebook again and store its outputs; twice in a row changes nothing.
 notebooks: $(VENV)/ready

@@ -6,11 +6,20 @@ import sys
 
 import pytest
 import torch
-from transformers import SiglipConfig, SiglipModel, SiglipVisionConfig, SiglipVisionModel
+from transformers import (
+    GemmaConfig,
+    PaliGemmaConfig,
+    PaliGemmaForConditionalGeneration,
+    SiglipConfig,
+    SiglipModel,
+    SiglipVisionConfig,
+    SiglipVisionModel,
+)
 
 from utils.checks import CheckError, compare
 from utils.mistakes import CATALOGUE, EQUIVALENT, Edit, explain
 from utils.siglip import AttentionHead, SigLIP, TrimmedTower, VisionTransformer, sigmoid_loss
+from utils.vlm import VisionLanguageModel, answer_loss, generate, load_parts
 
 TINY = dict(hidden_size=64, intermediate_size=256, num_hidden_layers=3, num_attention_heads=4, image_size=64)
 
@@ -69,8 +78,43 @@ def two_towers(pixels):
     return ours, ids, theirs(pixel_values=pixels, input_ids=ids), square
 
 
+IMAGE, PROMPT = 49, 4  # the id that stands for a patch; bos, two words and a newline
+
+
 @pytest.fixture(scope="module")
-def stages(pair, pixels, two_towers):
+@torch.no_grad()
+def tiny_vlm(pixels):
+    """A random PaliGemma, ours and theirs, token ids with answers of two lengths, and what transformers makes of them."""
+    torch.manual_seed(0)
+    text = GemmaConfig(
+        vocab_size=50,
+        hidden_size=48,
+        intermediate_size=96,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        head_dim=24,
+    )
+    sizes = dict(image_token_index=IMAGE, vocab_size=50, projection_dim=48, hidden_size=48)
+    config = PaliGemmaConfig(vision_config=SiglipVisionConfig(**TINY, vision_use_head=False), text_config=text, **sizes)
+    config._attn_implementation = "eager"
+    theirs = PaliGemmaForConditionalGeneration(config).eval()
+    theirs.set_attn_implementation("eager")
+    for parameter in theirs.parameters():
+        if parameter.ndim == 1:
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    ours = load_parts(VisionLanguageModel(config, theirs.model.language_model), theirs).eval()
+    ids = torch.tensor([[2, 7, 8, 5, 11, 12, 13, 1], [2, 7, 8, 5, 14, 1, 0, 0]])
+    patches = (TINY["image_size"] // 16) ** 2
+    whole = torch.cat([torch.full((2, patches), IMAGE), ids], dim=1)
+    answer = torch.arange(whole.shape[1]) >= patches + PROMPT
+    labels = whole.masked_fill(~answer | (whole == 0), -100)
+    right = theirs(input_ids=whole, pixel_values=pixels, token_type_ids=answer.long().expand(2, -1), labels=labels)
+    return ours, ids, right, theirs, whole[:, : patches + PROMPT]
+
+
+@pytest.fixture(scope="module")
+def stages(pair, pixels, two_towers, tiny_vlm):
     """For each stage: the right inputs of the hand-built block, and what transformers makes of them."""
     theirs, ours = pair
     siglip, ids, both, square = two_towers
@@ -100,6 +144,8 @@ def stages(pair, pixels, two_towers):
             "logits": ((siglip, pixels, ids), both.logits_per_image),
             "probabilities": ((both.logits_per_image,), both.logits_per_image.sigmoid()),
             "loss": ((square.logits_per_image,), square.loss),
+            "VLM logits": ((tiny_vlm[0], pixels, tiny_vlm[1], PROMPT), tiny_vlm[2].logits),
+            "VLM loss": ((tiny_vlm[2].logits, tiny_vlm[1], PROMPT, 0), tiny_vlm[2].loss),
         }
 
 
@@ -119,8 +165,8 @@ def test_a_planted_mistake_is_caught_and_named(mistake, stages):
 def test_the_right_block_passes_and_is_no_mistake(stage, stages, capsys):
     (block, *inputs), right = stages[stage]
     with torch.no_grad():
-        functions = {"probabilities": torch.sigmoid, "loss": sigmoid_loss}
-        ours = functions[stage](block) if stage in functions else block(*inputs)
+        functions = {"probabilities": torch.sigmoid, "loss": sigmoid_loss, "VLM loss": answer_loss}
+        ours = functions[stage](block, *inputs) if stage in functions else block(*inputs)
     if isinstance(ours, tuple):
         ours = ours[stage in ("pooled vector", "text vector")]
     # One head is a slice of a wider matrix product there, and SDPA adds in another order.
@@ -154,6 +200,34 @@ def test_the_original_block_is_left_alone(stages):
         mistake.wrong(*inputs)
         assert type(inputs[0]) is before[0]
         assert all(torch.equal(weight, before[1][name]) for name, weight in inputs[0].state_dict().items())
+
+
+# Generation
+
+
+def test_greedy_decoding_with_a_cache_says_what_transformers_says_and_what_decoding_without_one_says(tiny_vlm, pixels):
+    ours, ids, _, theirs, prefix = tiny_vlm
+    for row in (0, 1):
+        with torch.no_grad():
+            seen = ours.see(pixels[row : row + 1])
+            without_cache = ids[row : row + 1, :PROMPT]
+            for _ in range(9):
+                best = ours.read(seen, without_cache, PROMPT)[:, -1:].argmax(dim=-1)
+                without_cache = torch.cat([without_cache, best], dim=1)
+        said = without_cache[0, PROMPT:].tolist()
+        assert generate(ours, seen, ids[row : row + 1, :PROMPT], end=-1, limit=9) == said
+        picture = dict(pixel_values=pixels[row : row + 1], token_type_ids=torch.zeros_like(prefix[:1]))
+        options = dict(max_new_tokens=9, min_new_tokens=9, do_sample=False, eos_token_id=-1)
+        assert theirs.generate(input_ids=prefix[row : row + 1], **picture, **options)[0, prefix.shape[1] :].tolist() == said
+
+
+def test_generation_ends_at_the_end_token(tiny_vlm, pixels):
+    ours, ids, *_ = tiny_vlm
+    with torch.no_grad():
+        seen = ours.see(pixels[:1])
+    said = generate(ours, seen, ids[:1, :PROMPT], end=-1, limit=9)
+    end = said[4]
+    assert generate(ours, seen, ids[:1, :PROMPT], end=end, limit=9) == said[: said.index(end)]
 
 
 # Base size

@@ -210,7 +210,7 @@ def test_another_folder_can_be_chosen(monkeypatch, copy_of_the_model, capsys):
 
 def test_a_checkpoint_that_is_not_there_is_one_clear_line(monkeypatch):
     monkeypatch.setenv("SIGLIP_CHECKPOINT", "models/nowhere")
-    with pytest.raises(LessonError, match="no SigLIP found: looked for .*models/nowhere; unset SIGLIP_CHECKPOINT"):
+    with pytest.raises(LessonError, match="no model found: looked for .*models/nowhere; unset SIGLIP_CHECKPOINT"):
         load_reference()
 
 

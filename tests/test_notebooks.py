@@ -185,6 +185,29 @@ WRONG_ANSWERS = {
             "away from the reference",
         ),
     ],
+    "cache_bytes": [
+        ("def cache_bytes(c, n): return c.num_hidden_layers * c.num_key_value_heads * c.head_dim * n * 4", "too few"),
+        ("def cache_bytes(c, n): return 2 * c.num_hidden_layers * c.num_attention_heads * c.head_dim * n * 4", "too many"),
+    ],
+    "mended_merge": [
+        ("def mended_merge(model, seen, ids): return broken(model, seen, ids)", "away from the reference"),
+        (
+            "def mended_merge(model, seen, ids):\n"
+            "    words = F.embedding(ids, model.language_model.embed_tokens.weight)\n"
+            "    return torch.cat([model.projector(seen), words], dim=1)",
+            "away from the reference",
+        ),
+        ("def mended_merge(model, seen, ids): return model.projector(seen)", "the shape is (1, 196, 256)"),
+    ],
+    "caption_probability": [
+        (
+            "def caption_probability(model, seen, caption):\n"
+            "    row, length = reference.tokenize(prompt, caption)\n"
+            "    return (-answer_loss(model.read(seen, row, length), row, length, padding)).exp()",
+            "away from the reference",
+        ),
+        ("def caption_probability(model, seen, caption): return torch.tensor([0.5])", "the shape is (1), it should be ()"),
+    ],
     "pictures_that_fit": [
         ("def pictures_that_fit(config, gigabytes): return 1000", "too few"),
         (
@@ -320,11 +343,11 @@ def test_cells_are_short(notebook):
 
 
 def test_its_blocks_are_the_ones_in_utils(notebook):
-    module = ast.parse((ROOT / "utils" / "siglip.py").read_text())
-    finished = {node.name: ast.dump(node) for node in module.body if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
+    parsed = [node for name in ("siglip.py", "vlm.py") for node in ast.parse((ROOT / "utils" / name).read_text()).body]
+    finished = {node.name: ast.dump(node) for node in parsed if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
     blocks = [node for cell in code_cells(notebook) for node in ast.parse(cell.source).body if hasattr(node, "name")]
     shared = [node for node in blocks if node.name in finished]
-    assert shared, "a notebook builds at least one block of utils/siglip.py"
+    assert shared, "a notebook builds at least one block of utils/siglip.py or utils/vlm.py"
     for node in shared:
         assert ast.dump(node) == finished[node.name], node.name
 

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from utils import siglip
+from utils import siglip, vlm
 from utils.siglip import to_rgb
 
 BICUBIC = Image.Resampling.BICUBIC
@@ -49,7 +49,7 @@ class Edit:
             if source.count(code) != 1:
                 raise ValueError(f"{self.block.__name__} holds {code!r} {source.count(code)} times, not once")
             source = source.replace(code, instead)
-        names = dict(vars(siglip))
+        names = dict(vars(inspect.getmodule(self.block)))
         exec(source, names)
         return names[self.block.__name__]
 
@@ -528,9 +528,87 @@ LOSS = [
     ),
 ]  # fmt: skip
 
+# stage "VLM logits": (VisionLanguageModel, pixel values, token ids, how many are prompt) -> (batch, patches + tokens, vocabulary)
+SEEN, TOKENS, MERGED, PREFIX = (
+    "self.post_layernorm(self.tower(pixel_values))",
+    "self.language_model.embed_tokens(token_ids)",
+    "[self.projector(seen), tokens]",
+    "prefix_mask(seen.shape[1] + prompt, total)",
+)
+VLM_LOGITS = [
+    Mistake("VLM logits", name, sentence, source, Edit(vlm.VisionLanguageModel, (code, instead)))
+    for name, sentence, source, code, instead in [
+        ("picture scaled down", "what the projector gives is divided by sqrt(width); only the tokens are scaled, by their table",
+         "older transformers, where Gemma multiplied it again: #37117, #44432", MERGED, "[self.projector(seen) / tokens.shape[-1] ** 0.5, tokens]"),
+        ("tokens not scaled", "the tokens' vectors are not multiplied by sqrt(width), as Gemma's table does",
+         "reading the weights out of embed_tokens", TOKENS, "F.embedding(token_ids, self.language_model.embed_tokens.weight)"),
+        ("picture after the text", "the tokens come first, then the picture",
+         "generic", MERGED, "[tokens, self.projector(seen)]"),
+        ("causal prefix", "the mask is causal everywhere; in the prefix everyone sees everyone",
+         "habit from language models", PREFIX, "prefix_mask(0, total)"),
+        ("prompt is causal", "only the picture is seen by everyone; the prompt belongs to the prefix, too",
+         "generic", PREFIX, "prefix_mask(seen.shape[1], total)"),
+        ("no mask", "everyone sees everything, the answer included, which is to be guessed",
+         "SDPA without token_type_ids: transformers#30918", PREFIX, "prefix_mask(total, total)"),
+        ("newline is causal", "the prefix ends one token early: the newline belongs to it",
+         "generic", PREFIX, "prefix_mask(seen.shape[1] + prompt - 1, total)"),
+        ("first answer token is seen", "the prefix ends one token late: the answer's first token is seen by all",
+         "generic", PREFIX, "prefix_mask(seen.shape[1] + prompt + 1, total)"),
+        ("no post layer norm", "the norm after the tower is missing",
+         "hidden_states[-1] taken for last_hidden_state", SEEN, "self.tower(pixel_values)"),
+        ("last layer but one", "the tower's last layer is missing",
+         "LLaVA's recipe", SEEN, "self.post_layernorm(nn.Sequential(*self.tower.encoder.layers[:-1])(self.tower.embeddings(pixel_values)))"),
+        ("no bias in the projector", "the projector's bias is missing",
+         "generic", MERGED, "[F.linear(seen, self.projector.weight), tokens]"),
+        ("one vector", "the picture is one vector, the mean of the patches",
+         "taking the pooled vector", MERGED, "[self.projector(seen.mean(dim=1, keepdim=True)), tokens]"),
+    ]
+]  # fmt: skip
+
+
+@torch.no_grad()
+def without_newline(model, pixel_values, token_ids, prompt):
+    """The logits of a prompt without its last token."""
+    return model(pixel_values, torch.cat([token_ids[:, : prompt - 1], token_ids[:, prompt:]], dim=1), prompt - 1)
+
+
+VLM_LOGITS.append(
+    Mistake("VLM logits", "newline dropped", "the newline that ends the prompt is missing", "generic", without_newline)
+)
+
+
+def loss_of_rows(logits, targets, padding):
+    """Cross-entropy of the last rows but one of the logits: as many as there are targets."""
+    rows = logits[:, -targets.shape[1] - 1 : -1]
+    return F.cross_entropy(rows.flatten(0, 1), targets.flatten(), ignore_index=padding)
+
+
+# stage "VLM loss": (logits, token ids, how many are prompt, id of the padding) -> scalar
+VLM_LOSS = [
+    Mistake(
+        "VLM loss", "shifted twice", "the answer is shifted twice: each row is asked for the token after the next",
+        "labels shifted by hand for a model that shifts them itself", lambda logits, ids, prompt, padding: loss_of_rows(
+            logits[:, :-1], ids[:, prompt + 1 :], padding),
+    ),
+    Mistake(
+        "VLM loss", "not shifted", "each row is asked for its own token, which it has been given",
+        "generic", lambda logits, ids, prompt, padding: F.cross_entropy(
+            logits[:, -ids.shape[1] + prompt :].flatten(0, 1), ids[:, prompt:].flatten(), ignore_index=padding),
+    ),
+    Mistake(
+        "VLM loss", "prompt judged", "the prompt's tokens are judged, too; only the answer is to be learned",
+        "labels = input_ids", lambda logits, ids, prompt, padding: loss_of_rows(logits, ids[:, 1:], padding),
+    ),
+    Mistake(
+        "VLM loss", "padding judged", "padding is judged, too; it must be ignored",
+        "labels without -100", lambda logits, ids, prompt, padding: loss_of_rows(logits, ids[:, prompt:], -100),
+    ),
+]  # fmt: skip
+
 CATALOGUE = [
     *PREPROCESSING, *EMBEDDINGS, *ATTENTION_HEAD, *ATTENTION, *MLP, *LAYER_NORM, *ENCODER_LAYER, *ENCODER, *POOLING_HEAD,
     *LAST_HIDDEN_STATE, *POOLED_VECTOR, *TRIMMED_TOWER, *TEXT_VECTOR, *LOGITS, *PROBABILITIES, *LOSS,
+    *VLM_LOGITS, *VLM_LOSS,
 ]  # fmt: skip
 
 # What no output can show: the numbers stay the same but for rounding. The sentence says why.
@@ -542,6 +620,10 @@ EQUIVALENT = [
     Mistake(
         "attention", "queries scaled", "dividing the queries by sqrt(head width) divides the scores by it",
         "generic", Edit(siglip.MultiHeadAttention, (f"{QK} {SCALE}", f"(queries {SCALE}) @ keys.transpose(-1, -2)")),
+    ),
+    Mistake(
+        "VLM logits", "positions from 0", "Gemma turns queries and keys by their positions; only the distance of two positions counts",
+        "PaliGemma counts from 1", Edit(vlm.VisionLanguageModel, ("torch.arange(1, total + 1)", "torch.arange(total)")),
     ),
     Mistake(
         "attention", "left in training mode", "SigLIP has no dropout, so training and evaluation mode compute the same",

@@ -12,6 +12,8 @@ from utils.siglip import read_image
 ROOT = Path(__file__).parents[1]
 SAMPLE = ROOT / "models" / "siglip-mini-patch16-224" / "sample"
 SHEET = ROOT / "notebooks" / "images" / "drawings.png"
+SCENES = ROOT / "notebooks" / "images" / "scenes.webp"
+TEST_SCENES = 80  # the last ones: they show pairs of things that the bundled VLM was never trained on
 
 
 def sample_drawings():
@@ -51,3 +53,16 @@ def quartets(drawings, number, size, seed):
     quarters = F.interpolate(chosen.flatten(0, 1), size=size // 2, mode="bicubic", antialias=True).clamp(-1, 1)
     rows = quarters.view(number, 2, 2, 3, size // 2, size // 2).permute(0, 3, 1, 4, 2, 5)
     return rows.reshape(number, 3, size, size), shown
+
+
+def captioned_scenes():
+    """Scenes of one to three things, drawn by `utils.pretrain.vlm_export`.
+
+    -> two lists of (PIL image, caption): to learn from, and to test
+    """
+    captions, sheet = SCENES.with_suffix(".txt").read_text().splitlines(), Image.open(SCENES).convert("RGB")
+    side = 224
+    columns = sheet.width // side
+    corners = [(index % columns * side, index // columns * side) for index in range(len(captions))]
+    scenes = [(sheet.crop((x, y, x + side, y + side)), caption) for (x, y), caption in zip(corners, captions)]
+    return scenes[:-TEST_SCENES], scenes[-TEST_SCENES:]

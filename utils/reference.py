@@ -13,7 +13,15 @@ from safetensors.torch import load_file
 # tqdm warns, when transformers imports it, about a notebook widget that nobody needs here.
 warnings.filterwarnings("ignore", message="IProgress not found")
 
-from transformers import AutoTokenizer, SiglipConfig, SiglipImageProcessorPil, SiglipModel  # noqa: E402
+from transformers import (  # noqa: E402
+    AutoTokenizer,
+    PaliGemmaConfig,
+    PaliGemmaForConditionalGeneration,
+    PaliGemmaProcessor,
+    SiglipConfig,
+    SiglipImageProcessorPil,
+    SiglipModel,
+)
 from transformers.utils import logging  # noqa: E402
 
 from utils.errors import LessonError  # noqa: E402
@@ -24,7 +32,8 @@ logging.set_verbosity_error()
 logging.disable_progress_bar()
 
 ROOT = Path(__file__).parents[1]
-BUNDLED = "siglip-mini-patch16-224"
+WANTED = {"siglip": "choose a fixed-resolution SigLIP", "paligemma": "choose a PaliGemma (the first, not PaliGemma 2)"}
+BUNDLED, BUNDLED_VLM = "siglip-mini-patch16-224", "paligemma-mini-224"
 
 
 @dataclass(frozen=True)
@@ -59,7 +68,42 @@ class Reference:
         return self.tokenizer(list(sentences), padding="max_length", truncation=True, return_tensors="pt").input_ids
 
 
-def find_folder(checkpoint):
+@dataclass(frozen=True)
+class VLMReference:
+    """A trained PaliGemma as transformers runs it: float32, in evaluation mode, with eager attention."""
+
+    name: str
+    source: str
+    model: PaliGemmaForConditionalGeneration
+    config: PaliGemmaConfig
+    processor: PaliGemmaProcessor
+
+    @property
+    def tokenizer(self):
+        return self.processor.tokenizer
+
+    def preprocess(self, *images):
+        """PIL images -> (images, 3, size, size), by hand, in this model's size and resampling."""
+        size, resample = self.config.vision_config.image_size, self.processor.image_processor.resample
+        return torch.cat([preprocess(image, size, resample) for image in images])
+
+    def tokenize(self, prompt, *answers):
+        """bos, prompt, newline; with answers a row for each: then the answer, end, padding.
+
+        -> ids (answers or 1, tokens), how many of the tokens are prompt
+        """
+        tokenizer = self.tokenizer
+        start = tokenizer(f"{tokenizer.bos_token}{prompt}\n").input_ids
+        ends = [tokenizer(f"{answer}{tokenizer.eos_token}").input_ids for answer in answers] or [[]]
+        longest = max(map(len, ends))
+        rows = [start + end + [tokenizer.pad_token_id] * (longest - len(end)) for end in ends]
+        return torch.tensor(rows), len(start)
+
+    def decode(self, ids):
+        return self.tokenizer.decode(ids, skip_special_tokens=True)
+
+
+def find_folder(checkpoint, variable="SIGLIP_CHECKPOINT"):
     """A folder of that path, or of that name under models/. -> (folder, how to call it in print)"""
     path = Path(checkpoint).expanduser()
     bundled = ROOT / "models" / path.name
@@ -67,40 +111,58 @@ def find_folder(checkpoint):
         if folder.is_dir():
             return folder, shown
     raise LessonError(
-        f"no SigLIP found: looked for the folders {checkpoint} and models/{path.name}; "
-        f"unset SIGLIP_CHECKPOINT to use the bundled model, or put the checkpoint's files there"
+        f"no model found: looked for the folders {checkpoint} and models/{path.name}; "
+        f"unset {variable} to use the bundled model, or put the checkpoint's files there"
     )
 
 
-def check_config(folder, shown):
-    """Refuse a folder that does not hold a SigLIP, before transformers makes of it what it can."""
+def check_config(folder, shown, expected="siglip"):
+    """Refuse a folder that holds another kind of model, before transformers makes of it what it can."""
     try:
         model_type = json.loads((folder / "config.json").read_text()).get("model_type")
     except (OSError, ValueError):
         raise LessonError(f"{shown} has no readable config.json; copy all files of the checkpoint there") from None
-    if model_type != "siglip":
-        raise LessonError(f"{shown} holds a model of type {model_type!r}, not 'siglip'; choose a fixed-resolution SigLIP")
+    if model_type != expected:
+        raise LessonError(f"{shown} holds a model of type {model_type!r}, not {expected!r}; {WANTED[expected]}")
+
+
+def load(folder, shown, *parts):
+    """Load each of the classes `parts` from a folder, the first one as a model. Raises a LessonError if anything is missing."""
+    try:
+        model = parts[0].from_pretrained(folder, local_files_only=True, dtype=torch.float32, attn_implementation="eager")
+        return model.eval(), *(part.from_pretrained(folder, local_files_only=True) for part in parts[1:])
+    except SafetensorError as error:
+        raise LessonError(f"the weights in {shown} are damaged ({error}); copy model.safetensors there again") from None
+    except OSError as error:
+        raise LessonError(f"{shown} cannot be loaded: {str(error).splitlines()[0]}") from None
 
 
 def load_reference():
     """The pretrained model that every notebook compares with; prints what was loaded. Never falls back to another model."""
     folder, shown = find_folder(os.environ.get("SIGLIP_CHECKPOINT", BUNDLED))
     check_config(folder, shown)
-    try:
-        model = SiglipModel.from_pretrained(folder, local_files_only=True, dtype=torch.float32, attn_implementation="eager")
-        image_processor = SiglipImageProcessorPil.from_pretrained(folder, local_files_only=True)
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    except SafetensorError as error:
-        raise LessonError(f"the weights in {shown} are damaged ({error}); copy model.safetensors there again") from None
-    except OSError as error:
-        raise LessonError(f"{shown} cannot be loaded: {str(error).splitlines()[0]}") from None
+    model, image_processor, tokenizer = load(folder, shown, SiglipModel, SiglipImageProcessorPil, AutoTokenizer)
     vision = model.config.vision_config
     name = Path(shown).name
     print(
         f"Reference: {name} from {shown}: {vision.image_size} px, patches of {vision.patch_size} px, "
         f"width {vision.hidden_size}, {vision.num_hidden_layers} layers"
     )
-    return Reference(name, shown, model.eval(), model.config, image_processor, tokenizer)
+    return Reference(name, shown, model, model.config, image_processor, tokenizer)
+
+
+def load_vlm():
+    """The trained vision-language model of notebook 10, or the folder that VLM_CHECKPOINT names; prints what was loaded."""
+    folder, shown = find_folder(os.environ.get("VLM_CHECKPOINT", BUNDLED_VLM), "VLM_CHECKPOINT")
+    check_config(folder, shown, "paligemma")
+    model, processor = load(folder, shown, PaliGemmaForConditionalGeneration, PaliGemmaProcessor)
+    vision, text = model.config.vision_config, model.config.text_config
+    name = Path(shown).name
+    print(
+        f"Reference: {name} from {shown}: tower of width {vision.hidden_size} with {vision.num_hidden_layers} layers, "
+        f"Gemma of width {text.hidden_size} with {text.num_hidden_layers}"
+    )
+    return VLMReference(name, shown, model, model.config, processor)
 
 
 def load_training_record():

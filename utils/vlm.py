@@ -54,6 +54,15 @@ class VisionLanguageModel(nn.Module):
         return self.read(self.see(pixel_values), token_ids, prompt)
 
 
+def load_parts(model, theirs):
+    """Copy tower, norm and projector of transformers' PaliGemma into ours; -> ours. (Gemma is the same object in both.)"""
+    vision = theirs.model.vision_tower.state_dict()
+    model.tower.load_state_dict({name: vision[name] for name in model.tower.state_dict()})
+    model.post_layernorm.load_state_dict(theirs.model.vision_tower.post_layernorm.state_dict())
+    model.projector.load_state_dict(theirs.model.multi_modal_projector.linear.state_dict())
+    return model
+
+
 def answer_loss(logits, token_ids, prompt, padding):
     """How surprising the answer is, token by token: cross-entropy of each of its tokens, given all before it. -> scalar
 

@@ -1,0 +1,178 @@
+"""The bundled vision-language model: what a user of `models/paligemma-mini-224` may rely on, and how it was trained."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from pretrain_worker import made_up_drawings
+from transformers import AutoProcessor, PaliGemmaForConditionalGeneration, SiglipModel
+
+from utils.errors import LessonError
+from utils.pictures import captioned_scenes
+from utils.pretrain import vlm
+from utils.pretrain.concepts import is_held_out
+from utils.pretrain.scenes import SceneMaker
+from utils.pretrain.vlm_export import export_model, missed_floors, score_table
+from utils.reference import load_vlm
+from utils.vlm import VisionLanguageModel, generate, load_parts
+
+ROOT = Path(__file__).parents[1]
+FOLDER = ROOT / "models" / "paligemma-mini-224"
+TINY = vlm.Recipe(width=64, layers=1, steps=4, batch=2, warm_up=1)
+
+
+@pytest.fixture(scope="module")
+def reference():
+    return load_vlm()
+
+
+# The bundle
+
+
+def test_it_loads_in_a_fresh_process_that_cannot_reach_a_network():
+    program = f"""
+import socket
+def refuse(*args, **kwargs): raise SystemExit("tried to reach the network")
+socket.socket.connect = socket.getaddrinfo = refuse
+from transformers import AutoProcessor, PaliGemmaForConditionalGeneration
+print(*(type(c.from_pretrained({str(FOLDER)!r})).__name__ for c in (PaliGemmaForConditionalGeneration, AutoProcessor)))
+"""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "TRANSFORMERS_"))}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
+    assert done.stdout.split() == ["PaliGemmaForConditionalGeneration", "PaliGemmaProcessor"], done.stderr
+
+
+def test_it_fits():
+    assert sum(path.stat().st_size for path in FOLDER.rglob("*")) < 20e6
+
+
+def test_its_tower_is_the_bundled_siglips_own(reference):
+    siglip = SiglipModel.from_pretrained(ROOT / "models" / "siglip-mini-patch16-224").vision_model.state_dict()
+    tower = reference.model.model.vision_tower.state_dict()
+    assert len(tower) == 197 and all(torch.equal(weight, siglip[name]) for name, weight in tower.items())
+
+
+def test_ids_by_hand_are_those_of_the_processor(reference):
+    image, caption = captioned_scenes()[0][0]
+    inputs = reference.processor(images=image, text="<image>describe", suffix=caption, return_tensors="pt")
+    ids, prompt = reference.tokenize("describe", caption)
+    assert torch.equal(inputs.input_ids[:, 196:], ids)
+    assert inputs.token_type_ids[0].tolist() == [0] * (196 + prompt) + [1] * (ids.shape[1] - prompt)
+    assert torch.equal(inputs.pixel_values, reference.preprocess(image))
+
+
+def test_the_hand_built_model_describes_scenes_as_transformers_does(reference):
+    ours = load_parts(VisionLanguageModel(reference.config, reference.model.model.language_model), reference.model).eval()
+    images = [image for image, _ in captioned_scenes()[1][:6]]
+    start, _ = reference.tokenize("describe")
+    with torch.no_grad():
+        seen = ours.see(reference.preprocess(*images))
+    said = [reference.decode(generate(ours, one[None], start, reference.tokenizer.eos_token_id)) for one in seen]
+    assert said == vlm.generate(reference.model, reference.processor, images)
+
+
+# Scores
+
+
+def test_every_floor_is_met():
+    assert missed_floors(json.loads((FOLDER / "scores.json").read_text())) == []
+
+
+def test_the_card_and_the_readme_print_the_measured_scores():
+    scores = json.loads((FOLDER / "scores.json").read_text())
+    assert score_table(scores) in (FOLDER / "README.md").read_text()
+    reached = scores["captions"]["pairs never trained on"]
+    numbers = "{objects:.0%}, {count:.0%}, {background:.0%}".format(**reached).replace("%", " %")
+    assert numbers in (ROOT / "README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("caption", "counts", "background"),
+    [
+        ("two cats and an apple on a blue background", {"cat": 2, "apple": 1}, "blue"),
+        ("a bus, an ice cream and a palm tree on an orange background", {"bus": 1, "ice cream": 1, "palm tree": 1}, "orange"),
+        ("three fish on a white background", {"fish": 3}, "white"),
+        ("nonsense", {"": 0}, "nonsense"),
+    ],
+)
+def test_captions_are_read_as_they_are_meant(caption, counts, background):
+    assert vlm.read_caption(caption) == (counts, background)
+
+
+# The scenes of notebook 10
+
+
+def test_scenes_to_test_on_show_pairs_that_are_never_trained_on_and_scenes_to_learn_from_do_not():
+    learn, test = captioned_scenes()
+    assert (len(learn), len(test)) == (320, 80)
+    for scenes, held_out in ((learn, False), (test, True)):
+        for image, caption in scenes:
+            names = sorted(vlm.read_caption(caption)[0])
+            assert image.size == (224, 224)
+            assert len(names) == 1 and not held_out or is_held_out(*names) == held_out, caption
+
+
+# Training
+
+
+def test_a_batch_is_what_paligemma_is_trained_on(reference):
+    ids, labels = vlm.make_batch(reference.processor, [("describe", "two cats on a red background"), ("count", "two")])
+    texts = [reference.tokenizer.decode(row[196:]) for row in ids.input_ids]
+    assert texts == ["<bos>describe\ntwo cats on a red background<eos>", "<bos>count\ntwo<eos>" + "<pad>" * 5]
+    assert [reference.tokenizer.decode(row[row != -100]) for row in labels] == ["two cats on a red background<eos>", "two<eos>"]
+    assert (ids.token_type_ids[:, :199] == 0).all()
+
+
+def test_a_killed_training_goes_on_and_ends_with_the_same_weights(tmp_path, monkeypatch):
+    monkeypatch.setattr(vlm, "caption_scores", lambda *_, **__: {})
+    drawings = made_up_drawings()
+    whole, processor, history = vlm.train(TINY, drawings, tmp_path / "whole", checkpoint_seconds=0)
+    step_of, killed = vlm.training_step, []
+
+    def killed_at_step_two(*arguments):
+        if arguments[-1] == 2 and not killed:
+            killed.append(True)
+            raise KeyboardInterrupt
+        return step_of(*arguments)
+
+    monkeypatch.setattr(vlm, "training_step", killed_at_step_two)
+    with pytest.raises(KeyboardInterrupt):
+        vlm.train(TINY, drawings, tmp_path / "killed", checkpoint_seconds=0)
+    again, *_ = vlm.train(TINY, drawings, tmp_path / "killed", checkpoint_seconds=0)
+    assert all(torch.equal(weight, again.state_dict()[name]) for name, weight in whole.state_dict().items())
+    start = vlm.make_model(TINY, processor).state_dict()
+    moved = {name for name, weight in whole.state_dict().items() if not torch.equal(weight, start[name])}
+    assert moved and not any("vision_tower" in name for name in moved)
+
+
+def test_what_is_exported_is_what_was_trained(tmp_path):
+    scenes = SceneMaker(made_up_drawings())
+    processor = vlm.make_processor(scenes)
+    model = vlm.make_model(TINY, processor).eval()
+    export_model(model, processor, tmp_path / "vlm")
+    loaded = PaliGemmaForConditionalGeneration.from_pretrained(tmp_path / "vlm").eval()
+    assert loaded.dtype == torch.float32
+    pixels = scenes.draw([scenes.plain("cat", 0)], 224) * 2 - 1
+    ids, _ = vlm.make_batch(AutoProcessor.from_pretrained(tmp_path / "vlm"), [("describe", "a cat on a white background")])
+    with torch.no_grad():
+        assert torch.allclose(model(**ids, pixel_values=pixels).logits, loaded(**ids, pixel_values=pixels).logits, atol=1e-2)
+
+
+# Loading
+
+
+def test_another_kind_of_model_is_refused_in_one_clear_line(monkeypatch):
+    monkeypatch.setenv("VLM_CHECKPOINT", "siglip-mini-patch16-224")
+    with pytest.raises(LessonError, match=re.escape("holds a model of type 'siglip', not 'paligemma'; choose a PaliGemma")):
+        load_vlm()
+
+
+def test_a_vlm_that_is_not_there_is_one_clear_line(monkeypatch):
+    monkeypatch.setenv("VLM_CHECKPOINT", "models/nowhere")
+    with pytest.raises(LessonError, match="no model found: looked for .*models/nowhere; unset VLM_CHECKPOINT"):
+        load_vlm()
