@@ -2,7 +2,7 @@ VENV := .venv
 PYTHON ?= python3
 RUN := $(VENV)/bin/python
 
-.PHONY: lab test test-training notebooks figures bench pretrain pretrain-vlm pretrain-eval
+.PHONY: lab test test-training notebooks figures download bench pretrain pretrain-vlm pretrain-eval
 
 # Open the notebooks; from here, so that the pictures in readme_imgs/ are found. The first run sets up .venv.
 lab: $(VENV)/ready
@@ -26,6 +26,10 @@ notebooks: $(VENV)/ready
 # Draw readme_imgs/ again.
 figures: $(VENV)/ready
 	$(RUN) -m utils.diagrams
+
+# Fetch a checkpoint in advance, once: make download CHECKPOINT=google/siglip-base-patch16-224
+download: $(VENV)/ready
+	$(RUN) -m utils.hub $(CHECKPOINT)
 
 # Time and memory of the hand-built tower, next to transformers'.
 bench: $(VENV)/ready

@@ -1,4 +1,4 @@
-"""The trainings that run in front of the reader reach their score whatever the seed. Minutes: run by `make test-training` alone."""
+"""The trainings that run in front of the reader reach their score whatever the seed: minutes, by `make test-training` alone."""
 
 import re
 from pathlib import Path

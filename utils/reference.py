@@ -25,6 +25,7 @@ from transformers import (  # noqa: E402
 from transformers.utils import logging  # noqa: E402
 
 from utils.errors import LessonError  # noqa: E402
+from utils.hub import check_config, fetch, is_hub_id  # noqa: E402
 from utils.siglip import preprocess  # noqa: E402
 
 # No advice about packages that this project does not use, no bars for a load that takes a tenth of a second.
@@ -32,7 +33,6 @@ logging.set_verbosity_error()
 logging.disable_progress_bar()
 
 ROOT = Path(__file__).parents[1]
-WANTED = {"siglip": "choose a fixed-resolution SigLIP", "paligemma": "choose a PaliGemma (the first, not PaliGemma 2)"}
 BUNDLED, BUNDLED_VLM = "siglip-mini-patch16-224", "paligemma-mini-224"
 
 
@@ -103,27 +103,20 @@ class VLMReference:
         return self.tokenizer.decode(ids, skip_special_tokens=True)
 
 
-def find_folder(checkpoint, variable="SIGLIP_CHECKPOINT"):
-    """A folder of that path, or of that name under models/. -> (folder, how to call it in print)"""
+def find_folder(checkpoint, variable="SIGLIP_CHECKPOINT", expected="siglip"):
+    """A folder of that path, or of that name under models/, or a name on the hub. -> (folder, how to call it in print)"""
     path = Path(checkpoint).expanduser()
     bundled = ROOT / "models" / path.name
     for folder, shown in ((path, str(checkpoint)), (bundled, f"models/{path.name}")):
         if folder.is_dir():
+            check_config(folder, shown, expected)
             return folder, shown
+    if is_hub_id(checkpoint):
+        return fetch(checkpoint, expected), checkpoint
     raise LessonError(
         f"no model found: looked for the folders {checkpoint} and models/{path.name}; "
         f"unset {variable} to use the bundled model, or put the checkpoint's files there"
     )
-
-
-def check_config(folder, shown, expected="siglip"):
-    """Refuse a folder that holds another kind of model, before transformers makes of it what it can."""
-    try:
-        model_type = json.loads((folder / "config.json").read_text()).get("model_type")
-    except (OSError, ValueError):
-        raise LessonError(f"{shown} has no readable config.json; copy all files of the checkpoint there") from None
-    if model_type != expected:
-        raise LessonError(f"{shown} holds a model of type {model_type!r}, not {expected!r}; {WANTED[expected]}")
 
 
 def load(folder, shown, *parts):
@@ -140,7 +133,6 @@ def load(folder, shown, *parts):
 def load_reference():
     """The pretrained model that every notebook compares with; prints what was loaded. Never falls back to another model."""
     folder, shown = find_folder(os.environ.get("SIGLIP_CHECKPOINT", BUNDLED))
-    check_config(folder, shown)
     model, image_processor, tokenizer = load(folder, shown, SiglipModel, SiglipImageProcessorPil, AutoTokenizer)
     vision = model.config.vision_config
     name = Path(shown).name
@@ -153,8 +145,7 @@ def load_reference():
 
 def load_vlm():
     """The trained vision-language model of notebook 10, or the folder that VLM_CHECKPOINT names; prints what was loaded."""
-    folder, shown = find_folder(os.environ.get("VLM_CHECKPOINT", BUNDLED_VLM), "VLM_CHECKPOINT")
-    check_config(folder, shown, "paligemma")
+    folder, shown = find_folder(os.environ.get("VLM_CHECKPOINT", BUNDLED_VLM), "VLM_CHECKPOINT", "paligemma")
     model, processor = load(folder, shown, PaliGemmaForConditionalGeneration, PaliGemmaProcessor)
     vision, text = model.config.vision_config, model.config.text_config
     name = Path(shown).name
