@@ -2,7 +2,7 @@ VENV := .venv
 PYTHON ?= python3
 RUN := $(VENV)/bin/python
 
-.PHONY: lab test test-training notebooks figures download bench pretrain pretrain-vlm pretrain-eval
+.PHONY: lab test test-training notebooks figures download parity bench pretrain pretrain-vlm pretrain-eval
 
 # Open the notebooks; from here, so that the pictures in readme_imgs/ are found. The first run sets up .venv.
 lab: $(VENV)/ready
@@ -30,6 +30,10 @@ figures: $(VENV)/ready
 # Fetch a checkpoint in advance, once: make download CHECKPOINT=google/siglip-base-patch16-224
 download: $(VENV)/ready
 	$(RUN) -m utils.hub $(CHECKPOINT)
+
+# The hand-built model next to transformers, stage by stage: make parity CHECKPOINT=google/siglip-base-patch16-224
+parity: $(VENV)/ready
+	$(RUN) -m utils.parity $(CHECKPOINT)
 
 # Time and memory of the hand-built tower, next to transformers'.
 bench: $(VENV)/ready

@@ -199,14 +199,14 @@ WRONG_ANSWERS = {
         ),
         ("def mended_merge(model, seen, ids): return model.projector(seen)", "the shape is (1, 196, 256)"),
     ],
-    "caption_probability": [
+    "log_probability": [
         (
-            "def caption_probability(model, seen, caption):\n"
+            "def log_probability(model, seen, caption):\n"
             "    row, length = reference.tokenize(prompt, caption)\n"
-            "    return (-answer_loss(model.read(seen, row, length), row, length, padding)).exp()",
+            "    return -answer_loss(model.read(seen, row, length), row, length, padding)",
             "away from the reference",
         ),
-        ("def caption_probability(model, seen, caption): return torch.tensor([0.5])", "the shape is (1), it should be ()"),
+        ("def log_probability(model, seen, caption): return torch.tensor([-1.0])", "the shape is (1), it should be ()"),
     ],
     "pictures_that_fit": [
         ("def pictures_that_fit(config, gigabytes): return 1000", "too few"),

@@ -330,13 +330,13 @@ def vlm():
     vectors(axis, 6.73, 2.05, 3, "position", height=0.7)
     vectors(axis, 7.4, 2.05, 4, "residual", height=0.7)
     label(axis, 3.0, 2.05, "one sequence")
-    label(axis, 8.4, 2.05, "what it has said so far", ha="left")
+    label(axis, 8.4, 1.7, "what it has said so far", ha="left")
     box(axis, 6.15, 3.05, 4.5, 0.7, "language model (Gemma)", "query")
     arrow(axis, (6.15, 2.42), (6.15, 2.7))
-    for index, word in enumerate(("a", "cat", "on", "…")):
-        arrow(axis, (7.4 + index * 0.2, 3.4), (7.4 + index * 0.62, 3.85))
-        label(axis, 7.4 + index * 0.62, 4.08, word)
-    label(axis, 6.3, 4.08, "the next words")
+    arrow(axis, (8.07, 3.4), (8.07, 3.85))  # from the last vector to the next word, which comes back as the next vector
+    label(axis, 8.07, 4.08, "the next word")
+    arrow(axis, (8.75, 4.08), (10.2, 4.08), (10.2, 2.05), (8.3, 2.05))
+    label(axis, 10.4, 3.0, "looked up,\nput behind\nthe others", ha="left")
     save(figure, "vlm")
 
 

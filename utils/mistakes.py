@@ -538,19 +538,19 @@ SEEN, TOKENS, MERGED, PREFIX = (
 VLM_LOGITS = [
     Mistake("VLM logits", name, sentence, source, Edit(vlm.VisionLanguageModel, (code, instead)))
     for name, sentence, source, code, instead in [
-        ("picture scaled down", "what the projector gives is divided by sqrt(width); only the tokens are scaled, by their table",
+        ("picture scaled down", "what the projector gives is divided by sqrt(width); it should be used as it is",
          "older transformers, where Gemma multiplied it again: #37117, #44432", MERGED, "[self.projector(seen) / tokens.shape[-1] ** 0.5, tokens]"),
         ("tokens not scaled", "the tokens' vectors are not multiplied by sqrt(width), as Gemma's table does",
          "reading the weights out of embed_tokens", TOKENS, "F.embedding(token_ids, self.language_model.embed_tokens.weight)"),
         ("picture after the text", "the tokens come first, then the picture",
          "generic", MERGED, "[tokens, self.projector(seen)]"),
-        ("causal prefix", "the mask is causal everywhere; in the prefix everyone sees everyone",
+        ("causal prefix", "the mask is causal everywhere; it should let everyone in the prefix see everyone there",
          "habit from language models", PREFIX, "prefix_mask(0, total)"),
-        ("prompt is causal", "only the picture is seen by everyone; the prompt belongs to the prefix, too",
+        ("prompt is causal", "only the picture is seen by everyone; the prompt should be, too",
          "generic", PREFIX, "prefix_mask(seen.shape[1], total)"),
         ("no mask", "everyone sees everything, the answer included, which is to be guessed",
          "SDPA without token_type_ids: transformers#30918", PREFIX, "prefix_mask(total, total)"),
-        ("newline is causal", "the prefix ends one token early: the newline belongs to it",
+        ("newline is causal", "the prefix ends one token early; it should end with the newline",
          "generic", PREFIX, "prefix_mask(seen.shape[1] + prompt - 1, total)"),
         ("first answer token is seen", "the prefix ends one token late: the answer's first token is seen by all",
          "generic", PREFIX, "prefix_mask(seen.shape[1] + prompt + 1, total)"),

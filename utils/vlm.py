@@ -17,6 +17,11 @@ def prefix_mask(prefix, total):
     return may_look
 
 
+def added_mask(may_look):
+    """(rows, columns) of True and False -> what is added to the scores, (1, 1, rows, columns)"""
+    return torch.zeros(may_look.shape).masked_fill(~may_look, torch.finfo(torch.float32).min)[None, None]
+
+
 class VisionLanguageModel(nn.Module):
     """PaliGemma's way: what the tower sees, then the tokens of the prompt and of the answer, as one sequence for Gemma.
 
@@ -42,10 +47,9 @@ class VisionLanguageModel(nn.Module):
     def read(self, seen, token_ids, prompt):
         sequence = self.merge(seen, token_ids)
         total = sequence.shape[1]
-        may_look = prefix_mask(seen.shape[1] + prompt, total)
         hidden = self.language_model(
             inputs_embeds=sequence,
-            attention_mask=torch.zeros(total, total).masked_fill(~may_look, torch.finfo(torch.float32).min)[None, None],
+            attention_mask=added_mask(prefix_mask(seen.shape[1] + prompt, total)),
             position_ids=torch.arange(1, total + 1)[None],
         ).last_hidden_state
         return hidden @ self.language_model.embed_tokens.weight.T

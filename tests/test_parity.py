@@ -1,0 +1,76 @@
+"""`make parity`: each checkpoint's shape loads into the hand-built model and gives the right outputs; what is wrong is said."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import SiglipConfig, SiglipModel
+
+from utils import parity, siglip
+from utils.errors import LessonError
+from utils.siglip import SigLIP
+
+ROOT = Path(__file__).parents[1]
+NO_NETWORK = {"HF_HOME": "/nonexistent", "http_proxy": "http://127.0.0.1:9", "HF_ENDPOINT": "http://127.0.0.1:9"}
+# Billions of numbers to draw: `python -m utils.parity NAME --shape-only` measures the others on request.
+SMALL = [name for name, row in parity.CHECKPOINTS.items() if row[0] in (parity.BASE, parity.LARGE)]
+
+
+@pytest.mark.parametrize("name", parity.CHECKPOINTS)
+def test_a_checkpoints_shape_has_its_published_number_of_parameters(name):
+    with torch.device("meta"):
+        theirs, ours = SiglipModel(parity.shape_of(name)), SigLIP(parity.shape_of(name))
+    for model in (theirs, ours):
+        counts = tuple(sum(p.numel() for p in part.parameters()) for part in (model.vision_model, model))
+        assert counts == parity.CHECKPOINTS[name][-2:]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SMALL)
+def test_the_hand_built_model_gives_transformers_outputs_in_every_checkpoints_shape(name, capsys):
+    model = parity.random_model(parity.shape_of(name))
+    side, text = model.config.vision_config.image_size, model.config.text_config
+    pixels = torch.rand(1, 3, side, side, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    ids = torch.randint(2, text.vocab_size, (2, text.max_position_embeddings), generator=torch.Generator().manual_seed(1))
+    parity.print_table(parity.compare_stages(model, pixels, ids))
+    assert capsys.readouterr().out.count("identical") == 6
+
+
+def test_a_wrong_model_is_called_wrong(monkeypatch, capsys):
+    sizes = dict(hidden_size=64, num_hidden_layers=2, num_attention_heads=2, intermediate_size=128)
+    text = dict(vocab_size=50, max_position_embeddings=8, projection_size=64, pad_token_id=1, bos_token_id=1, eos_token_id=1)
+    model = parity.random_model(SiglipConfig(vision_config=sizes | {"image_size": 32}, text_config=sizes | text))
+    monkeypatch.setattr(siglip.MLP, "forward", lambda mlp, x: mlp.fc2(torch.nn.functional.gelu(mlp.fc1(x))))
+    differences = parity.compare_stages(model, torch.rand(1, 3, 32, 32), torch.randint(2, 50, (1, 8)))
+    with pytest.raises(LessonError, match="not equal to transformers: all 2 hidden states, last hidden state, pooled vector"):
+        parity.print_table(differences)
+    assert "WRONG" in capsys.readouterr().out
+
+
+def test_without_a_network_it_measures_the_bundled_model_in_seconds():
+    began = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-m", "utils.parity"], cwd=ROOT, env=os.environ | NO_NETWORK, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("identical") == 7 and "WRONG" not in done.stdout
+    assert time.monotonic() - began < 20
+
+
+def test_a_photograph_that_cannot_be_fetched_is_said_and_the_table_goes_on(monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(parity, "PHOTOGRAPH", "http://127.0.0.1:9/cats.jpg")
+    monkeypatch.setattr(parity.constants, "HF_HOME", str(tmp_path))
+    parity.print_published("google/siglip-base-patch16-224", None)
+    assert capsys.readouterr().out.count("could not be fetched from http://127.0.0.1:9/cats.jpg; not measured") == 2
+
+
+def test_an_unknown_shape_is_one_clear_line():
+    done = subprocess.run(
+        [sys.executable, "-m", "utils.parity", "google/nothing", "--shape-only"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("parity: google/nothing is not in the table of utils/parity.py; known: google/siglip-base")

@@ -1,0 +1,198 @@
+"""The hand-built model against transformers, stage by stage, on any checkpoint. -> python -m utils.parity [NAME] [--shape-only]
+
+`--shape-only`: a model of the checkpoint's exact shape with random weights, which need not be downloaded.
+"""
+
+import argparse
+import io
+import os
+from pathlib import Path
+
+import requests
+import torch
+from huggingface_hub import constants
+from PIL import Image
+from transformers import SiglipConfig, SiglipModel
+
+from utils.errors import LessonError
+from utils.pictures import sample_drawings
+from utils.reference import load_reference
+from utils.siglip import SigLIP
+
+BASE, LARGE = (768, 12, 12, 3072), (1024, 24, 16, 4096)  # width, layers, heads, width of the MLP
+SO400M, GIANT = (1152, 27, 16, 4304), (1536, 40, 16, 6144)
+# name: size, side of the image, of a patch, vocabulary, text tokens, parameters of the vision tower, of both towers
+CHECKPOINTS = {
+    "google/siglip-base-patch16-224": (BASE, 224, 16, 32000, 64, 92_884_224, 203_155_970),
+    "google/siglip-base-patch16-256": (BASE, 256, 16, 32000, 64, 92_930_304, 203_202_050),
+    "google/siglip-base-patch16-384": (BASE, 384, 16, 32000, 64, 93_176_064, 203_447_810),
+    "google/siglip-base-patch16-512": (BASE, 512, 16, 32000, 64, 93_520_128, 203_791_874),
+    "google/siglip-base-patch16-256-multilingual": (BASE, 256, 16, 250000, 64, 92_930_304, 370_626_050),
+    "google/siglip-large-patch16-256": (LARGE, 256, 16, 32000, 64, 315_956_224, 652_150_786),
+    "google/siglip-large-patch16-384": (LARGE, 384, 16, 32000, 64, 316_283_904, 652_478_466),
+    "google/siglip-so400m-patch14-224": (SO400M, 224, 14, 32000, 16, 427_680_704, 877_360_306),
+    "google/siglip-so400m-patch14-384": (SO400M, 384, 14, 32000, 64, 428_225_600, 877_960_498),
+    "google/siglip-so400m-patch16-256-i18n": (SO400M, 256, 16, 250000, 64, 427_888_064, 1_128_758_962),
+    "google/siglip2-base-patch32-256": (BASE, 256, 32, 256000, 64, 94_552_320, 376_856_066),
+    "google/siglip2-base-patch16-224": (BASE, 224, 16, 256000, 64, 92_884_224, 375_187_970),
+    "google/siglip2-base-patch16-256": (BASE, 256, 16, 256000, 64, 92_930_304, 375_234_050),
+    "google/siglip2-base-patch16-384": (BASE, 384, 16, 256000, 64, 93_176_064, 375_479_810),
+    "google/siglip2-base-patch16-512": (BASE, 512, 16, 256000, 64, 93_520_128, 375_823_874),
+    "google/siglip2-large-patch16-256": (LARGE, 256, 16, 256000, 64, 315_956_224, 881_526_786),
+    "google/siglip2-large-patch16-384": (LARGE, 384, 16, 256000, 64, 316_283_904, 881_854_466),
+    "google/siglip2-large-patch16-512": (LARGE, 512, 16, 256000, 64, 316_742_656, 882_313_218),
+    "google/siglip2-so400m-patch14-224": (SO400M, 224, 14, 256000, 64, 427_680_704, 1_135_463_602),
+    "google/siglip2-so400m-patch14-384": (SO400M, 384, 14, 256000, 64, 428_225_600, 1_136_008_498),
+    "google/siglip2-so400m-patch16-256": (SO400M, 256, 16, 256000, 64, 427_888_064, 1_135_670_962),
+    "google/siglip2-so400m-patch16-384": (SO400M, 384, 16, 256000, 64, 428_256_704, 1_136_039_602),
+    "google/siglip2-so400m-patch16-512": (SO400M, 512, 16, 256000, 64, 428_772_800, 1_136_555_698),
+    "google/siglip2-giant-opt-patch16-256": (GIANT, 256, 16, 256000, 64, 1_163_168_256, 1_871_393_906),
+    "google/siglip2-giant-opt-patch16-384": (GIANT, 384, 16, 256000, 64, 1_163_659_776, 1_871_885_426),
+}
+PHOTOGRAPH = "http://images.cocodataset.org/val2017/000000039769.jpg"
+# name: sentences, what transformers' own tests and tutorials publish for the photograph of two cats, tolerance
+PUBLISHED = {
+    "google/siglip-base-patch16-224": [
+        (["a photo of 2 cats", "a photo of 2 dogs"], "logits", (-0.7567, -10.3354), 1e-3),
+        (["This is a photo of 2 cats."], "probability", (0.198,), 1e-3),
+    ],
+    "google/siglip-so400m-patch14-384": [(["a photo of 2 cats"], "probability", (0.405,), 1e-3)],
+    "google/siglip2-base-patch16-224": [(["This is a photo of 2 cats."], "probability", (0.150,), 1e-3)],
+}
+
+
+def shape_of(name):
+    """The config of a checkpoint in the table; a LessonError for any other name."""
+    if name not in CHECKPOINTS:
+        raise LessonError(f"{name} is not in the table of utils/parity.py; known: {', '.join(sorted(CHECKPOINTS))}")
+    size, side, patch, vocabulary, tokens, *_ = CHECKPOINTS[name]
+    keys = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
+    text_size = SO400M if size is GIANT else size  # the giant has So400m's text tower, and a head to its own width
+    vision = dict(zip(keys, size), image_size=side, patch_size=patch)
+    text = dict(zip(keys, text_size), vocab_size=vocabulary, max_position_embeddings=tokens, projection_size=size[0])
+    ends = dict(pad_token_id=1, bos_token_id=1, eos_token_id=1)
+    return SiglipConfig(vision_config=vision, text_config=text | ends)
+
+
+def random_model(config):
+    """A SiglipModel with random weights, in which no bias is zero and no norm idle: they would hide mistakes."""
+    torch.manual_seed(0)
+    model = SiglipModel(config).eval()
+    for parameter in model.parameters():
+        if parameter.ndim == 1:
+            parameter.data.add_(0.1 * torch.randn_like(parameter))
+    return model
+
+
+@torch.no_grad()
+def compare_stages(model, pixels, ids):
+    """-> {attention: {stage: largest difference of the hand-built output from transformers', of the largest number}}"""
+    with torch.device("meta"):
+        ours = SigLIP(model.config)
+    ours.load_state_dict(model.state_dict(), assign=True)  # the same tensors: no second copy in memory
+    differences = {}
+    vision, text = ours.vision_model, ours.text_model
+    for attention in ("eager", "sdpa"):
+        model.set_attn_implementation(attention)
+        whole = model(pixel_values=pixels, input_ids=ids)
+        states = model.vision_model(pixels, output_hidden_states=True).hidden_states
+        stream, rows = vision.embeddings(pixels), {}
+        rows["embeddings"] = (stream, states[0])
+        mine = [stream := layer(stream) for layer in vision.encoder.layers]
+        rows[f"all {len(mine)} hidden states"] = (torch.cat(mine), torch.cat(states[1:]))
+        last, pooled = vision(pixels)
+        rows["last hidden state"] = (last, whole.vision_model_output.last_hidden_state)
+        rows["pooled vector"] = (pooled, whole.vision_model_output.pooler_output)
+        rows["text vector"] = (text(ids)[1], whole.text_model_output.pooler_output)
+        rows["logits"] = (ours(pixels, ids), whole.logits_per_image)
+        differences[attention] = {stage: ((a - b).abs().max() / b.abs().max()).item() for stage, (a, b) in rows.items()}
+    return differences
+
+
+def print_table(differences):
+    """One line a stage; a LessonError at the end if eager is not equal, or SDPA further away than rounding takes it."""
+    print(f"{'stage':24} {'eager':>12} {'SDPA':>12}  verdict")
+    bad = []
+    for stage, eager in differences["eager"].items():
+        sdpa = differences["sdpa"][stage]
+        right = eager == 0 and sdpa < 1e-5
+        bad += [] if right else [stage]
+        print(f"{stage:24} {'identical' if eager == 0 else f'{eager:.0e}':>12} {sdpa:12.0e}  {'right' if right else 'WRONG'}")
+    if bad:
+        raise LessonError(f"not equal to transformers: {', '.join(bad)}")
+
+
+def print_counts(name, model):
+    """The number of parameters next to the published one."""
+    counts = [sum(p.numel() for p in part.parameters()) for part in (model.vision_model, model)]
+    known = CHECKPOINTS[name][-2:] if name in CHECKPOINTS else (None, None)
+    for part, count, expected in zip(("vision tower", "both towers"), counts, known):
+        verdict = "" if expected is None else "right" if count == expected else f"WRONG, {expected:,} expected"
+        print(f"{part:24} {count:>25,}  {verdict}")
+
+
+def photograph():
+    """The two cats of COCO's 000000039769.jpg, cached. -> PIL image; a LessonError without a network"""
+    path = Path(constants.HF_HOME) / "siglip-by-hand" / "000000039769.jpg"
+    if not path.exists():
+        try:
+            answer = requests.get(PHOTOGRAPH, timeout=5)
+            answer.raise_for_status()
+            Image.open(io.BytesIO(answer.content)).load()
+        except (requests.RequestException, OSError):
+            raise LessonError(f"the photograph could not be fetched from {PHOTOGRAPH}; not measured") from None
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(".partial")
+        partial.write_bytes(answer.content)
+        os.replace(partial, path)
+    return Image.open(path)
+
+
+def print_published(name, reference):
+    """What others have published for this checkpoint, next to what is measured here."""
+    for sentences, kind, published, tolerance in PUBLISHED.get(name, []):
+        try:
+            image = photograph()
+        except LessonError as error:
+            print(f"published {kind:14} {error}")
+            continue
+        pixels = reference.preprocess(image)
+        with torch.no_grad():
+            logits = reference.model(pixel_values=pixels, input_ids=reference.tokenize(*sentences)).logits_per_image[0]
+        measured = logits if kind == "logits" else logits.sigmoid()
+        near = all(abs(m - p) <= tolerance for m, p in zip(measured.tolist(), published))
+        numbers = ", ".join(f"{m:.4f}" for m in measured.tolist())
+        print(f"published {kind:14} {', '.join(map(str, published))}; here {numbers}: {'right' if near else 'WRONG'}")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("checkpoint", nargs="?", help="a folder, or a name on the hub; the bundled model without it")
+    parser.add_argument("--shape-only", action="store_true", help="random weights of that shape; nothing is downloaded")
+    chosen = parser.parse_args()
+    if chosen.shape_only:
+        model = random_model(shape_of(chosen.checkpoint))
+        vision, text = model.config.vision_config, model.config.text_config
+        generator = torch.Generator().manual_seed(1)
+        pixels = torch.rand(2, 3, vision.image_size, vision.image_size, generator=generator) * 2 - 1
+        ids = torch.randint(2, text.vocab_size, (2, text.max_position_embeddings), generator=generator)
+        print(f"{chosen.checkpoint}: its shape, random weights")
+    else:
+        os.environ.update({"SIGLIP_CHECKPOINT": chosen.checkpoint} if chosen.checkpoint else {})
+        reference = load_reference()
+        model, drawings = reference.model, list(sample_drawings().values())[:2]
+        pixels, ids = reference.preprocess(*drawings), reference.tokenize("a drawing of a cat", "two apples")
+        theirs = reference.image_processor(drawings, return_tensors="pt").pixel_values
+        print(f"{'pixel values':24} {'identical' if torch.equal(pixels, theirs) else 'WRONG':>12}")
+    differences = compare_stages(model, pixels, ids)
+    print_counts(chosen.checkpoint, model)
+    if not chosen.shape_only:
+        print_published(chosen.checkpoint, reference)
+    print_table(differences)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except LessonError as error:
+        raise SystemExit(f"parity: {error}") from None
