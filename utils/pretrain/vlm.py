@@ -35,10 +35,10 @@ VOCABULARY = 600
 class Recipe:
     width: int = 256
     layers: int = 4
-    steps: int = 1500
+    steps: int = 2400
     batch: int = 64
     learning_rate: float = 3e-3
-    warm_up: int = 100
+    warm_up: int = 150
     weight_decay: float = 0.05
     seed: int = 0
 
@@ -117,23 +117,6 @@ def make_model(recipe, processor):
     return model
 
 
-@torch.no_grad()
-def whiten(model, scenes, seed):
-    """Let the projector start as a whitening: nearly all that the tower's vectors vary is along a few directions, and names
-    lie along others, which would be learned very slowly. Its results are as large as the tokens' vectors at the start.
-    """
-    rng = random.Random(f"{seed} whiten")
-    pixels = scenes.draw([random_scene(scenes, rng) for _ in range(256)], 224) * 2 - 1
-    seen = torch.cat([model.model.vision_tower(part).last_hidden_state for part in pixels.split(32)]).flatten(0, 1)
-    values, directions = torch.linalg.eigh(seen.double().T.cov())
-    scales = (values + 0.01 * values.mean()).rsqrt()
-    linear, embedding = model.model.multi_modal_projector.linear, model.model.language_model.embed_tokens
-    turn = torch.linalg.qr(linear.weight.double())[0]  # random, (text width, vision width), columns of length 1
-    size = embedding.weight.std() * embedding.scalar_embed_scale
-    linear.weight.copy_(size * turn @ (directions * scales) @ directions.T)
-    linear.bias.copy_(-linear.weight @ seen.mean(dim=0))
-
-
 def make_optimizers(model, recipe):
     """Muon for the language model's matrices, AdamW for the projector, the embeddings and the norms."""
     learning = {name: p for name, p in model.named_parameters() if p.requires_grad}
@@ -193,7 +176,6 @@ def train(recipe, drawings, folder=FOLDER, checkpoint_seconds=CHECKPOINT_SECONDS
     scenes, held_out = SceneMaker(drawings), SceneMaker(drawings, pairs="held out")
     processor = make_processor(scenes)
     model = make_model(recipe, processor)
-    whiten(model, scenes, recipe.seed)
     optimizers = make_optimizers(model, recipe)
     step, path, history = 0, folder / "checkpoint.pt", {"loss": [], "scores": [], "seconds": 0.0}
     if path.exists():
