@@ -5,6 +5,7 @@ The real client of huggingface_hub, in a process of its own, against a server on
 
 import os
 import re
+import resource
 import subprocess
 import sys
 import time
@@ -163,6 +164,30 @@ def test_a_cache_that_cannot_be_written_is_one_clear_line(home):
     with serve(FILES) as hub:
         status, _, line, _ = fetch(hub.url, home)
     assert status == 1 and "cannot be stored in" in line and "set HF_HOME to a folder that you may write to" in line
+
+
+def test_a_full_disk_is_one_clear_line_and_the_next_try_works(home):
+    def no_file_over_a_megabyte():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))
+
+    with serve(FILES) as hub:
+        command = [sys.executable, "-m", "utils.hub", "tiny/siglip"]
+        options = dict(cwd=ROOT, env=environment(hub.url, home), capture_output=True, text=True)
+        done = subprocess.run(command, preexec_fn=no_file_over_a_megabyte, **options)
+        line = done.stderr.strip().splitlines()[-1]
+        assert (
+            done.returncode == 1
+            and "cannot be stored in" in line
+            and "make room, or set HF_HOME to a folder on another disk" in line
+        )
+        assert "model.safetensors" not in cached(home)
+        assert fetch(hub.url, home)[0] == 0
+
+
+def test_a_command_without_a_name_says_how_it_is_used():
+    done = subprocess.run([sys.executable, "-m", "utils.hub"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr == "download: say which: make download CHECKPOINT=google/siglip-base-patch16-224\n"
 
 
 def test_two_processes_at_once_both_succeed(home):

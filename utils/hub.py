@@ -92,7 +92,7 @@ def fetch(checkpoint, expected="siglip"):
                 check_config(path.parent, checkpoint, expected)
     except OSError as error:  # HfHubHTTPError is one, too, but was explained already
         way_out = "make room, or set HF_HOME to a folder on another disk"
-        if error.errno != errno.ENOSPC:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             way_out = "set HF_HOME to a folder that you may write to"
         raise LessonError(f"{checkpoint} cannot be stored in {constants.HF_HUB_CACHE}: {error.strerror}; {way_out}") from None
     if damaged := drop_damaged(path.parent):
