@@ -227,7 +227,6 @@ WRONG_ANSWERS = {
             "away from the reference",
         ),
         (
-            "first_kept = copy.deepcopy(config)\n"
             "def first_layers(config, weights, layers):\n"
             "    config.num_hidden_layers = layers\n"
             "    tower = TrimmedTower(config)\n"

@@ -319,7 +319,7 @@ def vlm():
     figure, axis = new_figure(12.4, 4.4)
     photograph = Image.open(ROOT / "notebooks" / "images" / "cat.png").convert("RGB").resize((150, 100))
     axis.imshow(photograph, extent=(0.2, 1.7, 0.35, 1.35))
-    box(axis, 2.95, 0.85, 1.5, 0.8, "vision tower\n(notebook 09)", "patch")
+    box(axis, 2.95, 0.85, 1.5, 0.8, "trimmed tower\nand layer norm", "patch")
     arrow(axis, (1.7, 0.85), (2.2, 0.85))
     arrow(axis, (3.7, 0.85), (4.2, 0.85))
     box(axis, 4.9, 0.85, 1.4, 0.8, "projector\n(Linear)", "value")
