@@ -8,10 +8,12 @@ import textwrap
 from pathlib import Path
 
 import matplotlib.pyplot as plt
+import numpy as np
 import torch
 from PIL import Image
 from transformers import PaliGemmaForConditionalGeneration, PaliGemmaProcessor
 
+from utils.pretrain.concepts import NAMES
 from utils.pretrain.drawings import HELD_OUT_STYLE, write_whole
 from utils.pretrain.evaluate import to_images
 from utils.pretrain.scenes import SceneMaker
@@ -83,12 +85,15 @@ def export_model(model, processor, folder=MODEL):
 
 
 def export_scenes(drawings, folder=SCENES):
-    """Scenes with their captions for notebook 10: to learn from, and with pairs that training never shows to test on."""
+    """Scenes with their captions for notebook 10: to learn from, and with pairs that training never shows to test on.
+
+    Of every fifth thing only: so that a few hundred scenes show each one often enough to learn it from them.
+    """
     rng, scenes = random.Random(2), []
     for pairs, number in (("seen", LEARN), ("held out", TEST)):
         maker = SceneMaker(drawings, pairs=pairs)
         kinds_and_numbers = [(1, 1), (1, 2), (2, 2), (2, 2), (2, 3)] if pairs == "seen" else [(2, 2), (2, 2), (2, 3)]
-        drawn = [maker.random(rng, *rng.choice(kinds_and_numbers)) for _ in range(number)]
+        drawn = [maker.random(rng, *rng.choice(kinds_and_numbers), among=NAMES[::5]) for _ in range(number)]
         for scene in drawn:
             scene.noise = 0  # noise does not compress
         scenes += zip(to_images(maker.draw(drawn, 224)), drawn)
@@ -103,15 +108,17 @@ def export_scenes(drawings, folder=SCENES):
 
 def draw_failures(mistakes, path):
     """The first eight wrong captions, each with its picture and what would have been right."""
-    figure, axes = plt.subplots(2, 4, figsize=(12, 7))
+    figure, axes = plt.subplots(2, 4, figsize=(12, 7), dpi=80)
     for axis, (image, caption, answer) in zip(axes.flat, mistakes):
         axis.imshow(image)
         axis.set_title(textwrap.fill(f"said: {caption}", 30) + "\n" + textwrap.fill(f"right: {answer}", 30), fontsize=9)
     for axis in axes.flat:
         axis.axis("off")
     figure.tight_layout()
-    figure.savefig(path, dpi=80, metadata={"Software": None})
+    figure.canvas.draw()
+    pixels = Image.fromarray(np.asarray(figure.canvas.buffer_rgba())[..., :3])
     plt.close(figure)
+    pixels.quantize(128, dither=Image.Dither.NONE).save(path, optimize=True)
 
 
 def write_card(model, history, recipe, scores, mistakes, folder=MODEL):
