@@ -46,7 +46,11 @@ def odd_vlm(tmp_path_factory):
         setattr(config.vision_config, name, size)
     config.text_config.hidden_size = config.projection_dim = config.hidden_size = config.vision_config.projection_dim = 48
     config.text_config.num_attention_heads, config.text_config.head_dim = 2, 24
-    PaliGemmaForConditionalGeneration(config).save_pretrained(folder)
+    model = PaliGemmaForConditionalGeneration(config)
+    for parameter in model.parameters():
+        if parameter.ndim == 1:
+            parameter.data.add_(0.1 * torch.randn_like(parameter))
+    model.save_pretrained(folder)
     processor = folder / "processor_config.json"
     processor.write_text(processor.read_text().replace('"image_seq_length": 196', '"image_seq_length": 64'))
     return folder
