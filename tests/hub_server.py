@@ -39,6 +39,9 @@ class Handler(BaseHTTPRequestHandler):
         elif self.path.startswith("/api/models/"):
             siblings = [{"rfilename": name} for name in server.files]
             self.answer(200, json.dumps({"id": "tiny/siglip", "sha": COMMIT, "siblings": siblings}).encode())
+        elif self.path.startswith("/store/"):  # as a signed address: good for one kind of request
+            body = server.files[self.path.removeprefix("/store/")]
+            self.answer(200, body) if self.command == "GET" else self.answer(403)
         elif "/resolve/" in self.path:
             self.send_file(self.path.rsplit("/", 1)[1], fault)
         else:
@@ -50,6 +53,8 @@ class Handler(BaseHTTPRequestHandler):
         headers = {"ETag": f'"{digest}"', "X_Repo_Commit": COMMIT, "Accept_Ranges": "bytes"}
         if name.endswith(".safetensors"):
             headers |= {"X_Linked_Etag": f'"{digest}"', "X_Linked_Size": len(body)}
+            if fault == "store elsewhere":
+                return self.answer(302, **headers, Location=f"http://localhost:{self.server.server_port}/store/{name}")
             if self.command == "GET":
                 return self.send_weights(body, headers, fault)
         self.answer(200, body, **headers)
@@ -71,6 +76,11 @@ class Handler(BaseHTTPRequestHandler):
             server.was_cut = True
             self.answer(status, rest, send=rest[: len(rest) // 2] if fault == "cut once" else b"", **headers)
             self.close_connection = True
+        elif fault == "trickles":
+            self.answer(status, rest, send=b"", **headers)
+            for chunk in range(0, len(rest), len(rest) // 10):
+                self.wfile.write(rest[chunk : chunk + len(rest) // 10])
+                time.sleep(0.9)
         else:
             if fault == "slow":
                 time.sleep(2)

@@ -111,6 +111,20 @@ def test_no_network_is_one_clear_line_at_once(home):
     assert seconds < 5
 
 
+def test_a_slow_network_is_not_taken_for_a_dead_one(home):
+    with serve(FILES, "trickles") as hub:
+        status, _, line, seconds = fetch(hub.url, home)
+    assert status == 0, line
+    assert seconds > 8, "longer than the patience with a network that brings nothing"
+
+
+def test_weights_that_lie_in_a_store_elsewhere_are_fetched(home):
+    with serve(FILES, "store elsewhere") as hub:
+        assert fetch(hub.url, home)[0] == 0
+        assert ("GET", "/store/model.safetensors") in hub.requests
+    assert cached(home) == NEEDED
+
+
 def test_a_download_that_is_cut_is_resumed(home):
     with serve(FILES, "cut once") as hub:
         assert fetch(hub.url, home)[0] == 0
@@ -146,7 +160,7 @@ def test_a_naflex_checkpoint_is_refused_before_its_weights_are_fetched(home):
 def test_a_repository_without_weights_in_safetensors_is_refused(home):
     with serve({name: body for name, body in FILES.items() if name != "model.safetensors"}) as hub:
         status, _, line, _ = fetch(hub.url, home)
-    assert status == 1 and "lacks files that a SigLIP is loaded from" in line
+    assert status == 1 and "lacks files that a model is loaded from" in line
 
 
 def test_weights_in_several_files_are_all_fetched(home):

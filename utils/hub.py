@@ -22,6 +22,10 @@ from tqdm import tqdm
 from utils.errors import LessonError
 
 PATIENCE = 6  # seconds without an answer, or without a byte
+constants.DOWNLOAD_CHUNK_SIZE = (
+    2**16
+)  # so that a slow network, which brings less than its 10 MB in that time, is told from a dead one
+constants.HF_HUB_DISABLE_XET = True  # its transfers report no bytes until whole blocks are there
 FILES = ("config.json", "*.safetensors", "*.safetensors.index.json", "preprocessor_config.json", "processor_config.json")
 TOKENIZERS = ("tokenizer.json", "spiece.model", "tokenizer.model")
 FILES += (*TOKENIZERS, "tokenizer_config.json", "special_tokens_map.json", "generation_config.json")
@@ -98,7 +102,7 @@ def fetch(checkpoint, expected="siglip"):
     if damaged := drop_damaged(path.parent):
         raise LessonError(f"{checkpoint}: {', '.join(damaged)} arrived damaged and was removed; try again")
     if not is_complete(path.parent):
-        raise LessonError(f"{checkpoint} on the hub lacks files that a SigLIP is loaded from; choose another checkpoint")
+        raise LessonError(f"{checkpoint} on the hub lacks files that a model is loaded from; choose another checkpoint")
     return path.parent
 
 
@@ -107,7 +111,9 @@ def ask(url, checkpoint, method="get"):
     server = constants.ENDPOINT
     headers = {"authorization": f"Bearer {get_token()}"} if get_token() else {}
     try:
-        answer = requests.request(method, url, headers=headers, timeout=PATIENCE / 2, allow_redirects=True)
+        # A file's address leads to a store elsewhere that is made for one download and refuses to be asked about it.
+        follow = method == "get"
+        answer = requests.request(method, url, headers=headers, timeout=PATIENCE / 2, allow_redirects=follow)
     except requests.Timeout:
         raise LessonError(f"{server} does not answer; try again later, or copy the checkpoint's files to models/") from None
     except requests.RequestException:
