@@ -18,6 +18,7 @@ from transformers import (
 
 from utils.checks import CheckError, compare
 from utils.mistakes import CATALOGUE, EQUIVALENT, Edit, explain
+from utils.parity import random_model
 from utils.siglip import AttentionHead, SigLIP, TrimmedTower, VisionTransformer, sigmoid_loss
 from utils.vlm import VisionLanguageModel, answer_loss, generate, load_parts
 
@@ -26,12 +27,7 @@ TINY = dict(hidden_size=64, intermediate_size=256, num_hidden_layers=3, num_atte
 
 def random_pair(attention="eager", **sizes):
     """transformers' vision tower and the hand-built one with the same random weights."""
-    torch.manual_seed(0)
-    theirs = SiglipVisionModel(SiglipVisionConfig(**sizes, attn_implementation=attention)).eval()
-    # Fresh biases are zero and fresh norms change nothing: they would hide mistakes.
-    for parameter in theirs.parameters():
-        if parameter.ndim == 1:
-            parameter.data.add_(0.1 * torch.randn_like(parameter))
+    theirs = random_model(SiglipVisionModel, SiglipVisionConfig(**sizes, attn_implementation=attention))
     ours = VisionTransformer(theirs.config).eval()
     ours.load_state_dict(theirs.state_dict())
     return theirs, ours
@@ -59,14 +55,10 @@ def head_of(attention, config, index=1):
 @torch.no_grad()
 def two_towers(pixels):
     """A whole random SigLIP, ours, with three sentences that end in padding (id 1), and what transformers makes of them."""
-    torch.manual_seed(0)
     text = dict(hidden_size=64, intermediate_size=256, num_hidden_layers=3, num_attention_heads=4, vocab_size=50)
     text |= dict(max_position_embeddings=10, projection_size=64, pad_token_id=1, bos_token_id=1, eos_token_id=1)
-    theirs = SiglipModel(SiglipConfig(text_config=text, vision_config=TINY)).eval()
+    theirs = random_model(SiglipModel, SiglipConfig(text_config=text, vision_config=TINY))
     theirs.set_attn_implementation("eager")
-    for parameter in theirs.parameters():
-        if parameter.ndim == 1:
-            parameter.data.add_(0.1 * torch.randn_like(parameter))
     theirs.logit_scale.data.fill_(2.0)
     theirs.logit_bias.data.fill_(-3.0)
     ours = SigLIP(theirs.config).eval()
@@ -85,7 +77,6 @@ IMAGE, PROMPT = 49, 4  # the id that stands for a patch; bos, two words and a ne
 @torch.no_grad()
 def tiny_vlm(pixels):
     """A random PaliGemma, ours and theirs, token ids with answers of two lengths, and what transformers makes of them."""
-    torch.manual_seed(0)
     text = GemmaConfig(
         vocab_size=50,
         hidden_size=48,
@@ -97,12 +88,8 @@ def tiny_vlm(pixels):
     )
     sizes = dict(image_token_index=IMAGE, vocab_size=50, projection_dim=48, hidden_size=48)
     config = PaliGemmaConfig(vision_config=SiglipVisionConfig(**TINY, vision_use_head=False), text_config=text, **sizes)
-    config._attn_implementation = "eager"
-    theirs = PaliGemmaForConditionalGeneration(config).eval()
+    theirs = random_model(PaliGemmaForConditionalGeneration, config)
     theirs.set_attn_implementation("eager")
-    for parameter in theirs.parameters():
-        if parameter.ndim == 1:
-            parameter.add_(0.1 * torch.randn_like(parameter))
     ours = load_parts(VisionLanguageModel(config, theirs.model.language_model), theirs).eval()
     ids = torch.tensor([[2, 7, 8, 5, 11, 12, 13, 1], [2, 7, 8, 5, 14, 1, 0, 0]])
     patches = (TINY["image_size"] // 16) ** 2

@@ -10,6 +10,8 @@ import pytest
 import torch
 from transformers import PaliGemmaConfig, PaliGemmaForConditionalGeneration, SiglipConfig, SiglipModel
 
+from utils.parity import random_model
+
 ROOT = Path(__file__).parents[1]
 BUNDLED = ROOT / "models" / "siglip-mini-patch16-224"
 BUNDLED_VLM = ROOT / "models" / "paligemma-mini-224"
@@ -20,13 +22,8 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 def base_checkpoint(tmp_path_factory):
     """A folder with a SigLIP of base width and depth: random weights, biases and norms too; the bundled model's tokenizer."""
     folder = tmp_path_factory.mktemp("models") / "siglip-base-random"
-    torch.manual_seed(0)
     text = dict(vocab_size=900, max_position_embeddings=16, num_hidden_layers=2, pad_token_id=1, bos_token_id=1, eos_token_id=1)
-    model = SiglipModel(SiglipConfig(text_config=text, vision_config={}))
-    for parameter in model.parameters():
-        if parameter.ndim == 1:
-            parameter.data.add_(0.1 * torch.randn_like(parameter))
-    model.save_pretrained(folder)
+    random_model(SiglipModel, SiglipConfig(text_config=text, vision_config={})).save_pretrained(folder)
     for name in ("preprocessor_config.json", "tokenizer_config.json", "spiece.model"):
         shutil.copy(BUNDLED / name, folder)
     yield folder
@@ -38,7 +35,6 @@ def odd_vlm(tmp_path_factory):
     """A folder with a PaliGemma of other sizes: width 80, patches of 28 px, random weights; the bundled model's tokenizer."""
     folder = tmp_path_factory.mktemp("models") / "paligemma-odd-random"
     shutil.copytree(BUNDLED_VLM, folder)
-    torch.manual_seed(0)
     config = PaliGemmaConfig.from_pretrained(folder)
     for name, size in dict(
         hidden_size=80, intermediate_size=160, num_attention_heads=5, patch_size=28, num_hidden_layers=2
@@ -46,11 +42,7 @@ def odd_vlm(tmp_path_factory):
         setattr(config.vision_config, name, size)
     config.text_config.hidden_size = config.projection_dim = config.hidden_size = config.vision_config.projection_dim = 48
     config.text_config.num_attention_heads, config.text_config.head_dim = 2, 24
-    model = PaliGemmaForConditionalGeneration(config)
-    for parameter in model.parameters():
-        if parameter.ndim == 1:
-            parameter.data.add_(0.1 * torch.randn_like(parameter))
-    model.save_pretrained(folder)
+    random_model(PaliGemmaForConditionalGeneration, config).save_pretrained(folder)
     processor = folder / "processor_config.json"
     processor.write_text(processor.read_text().replace('"image_seq_length": 196', '"image_seq_length": 64'))
     return folder

@@ -11,7 +11,8 @@ import torch
 from transformers import SiglipConfig, SiglipModel
 
 from utils import parity, siglip
-from utils.errors import LessonError
+from utils.pictures import sample_drawings
+from utils.reference import load_reference
 from utils.siglip import SigLIP
 
 ROOT = Path(__file__).parents[1]
@@ -32,22 +33,22 @@ def test_a_checkpoints_shape_has_its_published_number_of_parameters(name):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SMALL)
 def test_the_hand_built_model_gives_transformers_outputs_in_every_checkpoints_shape(name, capsys):
-    model = parity.random_model(parity.shape_of(name))
+    model = parity.random_model(SiglipModel, parity.shape_of(name))
     side, text = model.config.vision_config.image_size, model.config.text_config
     pixels = torch.rand(1, 3, side, side, generator=torch.Generator().manual_seed(1)) * 2 - 1
     ids = torch.randint(2, text.vocab_size, (2, text.max_position_embeddings), generator=torch.Generator().manual_seed(1))
-    parity.print_table(parity.compare_stages(model, pixels, ids))
+    assert parity.print_table(parity.compare_stages(model, pixels, ids)) == []
     assert capsys.readouterr().out.count("identical") == 6
 
 
 def test_a_wrong_model_is_called_wrong(monkeypatch, capsys):
     sizes = dict(hidden_size=64, num_hidden_layers=2, num_attention_heads=2, intermediate_size=128)
     text = dict(vocab_size=50, max_position_embeddings=8, projection_size=64, pad_token_id=1, bos_token_id=1, eos_token_id=1)
-    model = parity.random_model(SiglipConfig(vision_config=sizes | {"image_size": 32}, text_config=sizes | text))
+    model = parity.random_model(SiglipModel, SiglipConfig(vision_config=sizes | {"image_size": 32}, text_config=sizes | text))
     monkeypatch.setattr(siglip.MLP, "forward", lambda mlp, x: mlp.fc2(torch.nn.functional.gelu(mlp.fc1(x))))
     differences = parity.compare_stages(model, torch.rand(1, 3, 32, 32), torch.randint(2, 50, (1, 8)))
-    with pytest.raises(LessonError, match="not equal to transformers: all 2 hidden states, last hidden state, pooled vector"):
-        parity.print_table(differences)
+    wrong = ["all 2 hidden states", "last hidden state", "pooled vector", "text vector", "logits"]
+    assert parity.print_table(differences) == wrong
     assert "WRONG" in capsys.readouterr().out
 
 
@@ -66,6 +67,25 @@ def test_a_photograph_that_cannot_be_fetched_is_said_and_the_table_goes_on(monke
     monkeypatch.setattr(parity.constants, "HF_HOME", str(tmp_path))
     parity.print_published("google/siglip-base-patch16-224", None)
     assert capsys.readouterr().out.count("could not be fetched from http://127.0.0.1:9/cats.jpg; not measured") == 2
+
+
+def test_another_number_of_parameters_is_called_wrong(capsys):
+    assert parity.print_counts(
+        "google/siglip-base-patch16-224", torch.nn.ModuleDict({"vision_model": torch.nn.Linear(2, 2)})
+    ) == [
+        "vision tower",
+        "both towers",
+    ]
+    assert "WRONG, 92,884,224 expected" in capsys.readouterr().out
+
+
+def test_another_logit_than_the_published_one_is_called_wrong(monkeypatch, capsys):
+    monkeypatch.setattr(parity, "photograph", lambda: next(iter(sample_drawings().values())))
+    assert parity.print_published("google/siglip-base-patch16-224", load_reference()) == [
+        "published logits",
+        "published probability",
+    ]
+    assert capsys.readouterr().out.count("WRONG") == 2
 
 
 def test_an_unknown_shape_is_one_clear_line():

@@ -577,31 +577,25 @@ VLM_LOGITS.append(
 )
 
 
-def loss_of_rows(logits, targets, padding):
-    """Cross-entropy of the last rows but one of the logits: as many as there are targets."""
-    rows = logits[:, -targets.shape[1] - 1 : -1]
-    return F.cross_entropy(rows.flatten(0, 1), targets.flatten(), ignore_index=padding)
-
-
 # stage "VLM loss": (logits, token ids, how many are prompt, id of the padding) -> scalar
 VLM_LOSS = [
     Mistake(
         "VLM loss", "shifted twice", "the answer is shifted twice: each row is asked for the token after the next",
-        "labels shifted by hand for a model that shifts them itself", lambda logits, ids, prompt, padding: loss_of_rows(
-            logits[:, :-1], ids[:, prompt + 1 :], padding),
+        "labels shifted by hand for a model that shifts them itself", lambda logits, ids, prompt, padding: vlm.answer_loss(
+            logits[:, :-1], ids, prompt + 1, padding),
     ),
     Mistake(
         "VLM loss", "not shifted", "each row is asked for its own token, which it has been given",
-        "generic", lambda logits, ids, prompt, padding: F.cross_entropy(
-            logits[:, -ids.shape[1] + prompt :].flatten(0, 1), ids[:, prompt:].flatten(), ignore_index=padding),
+        "generic", lambda logits, ids, prompt, padding: vlm.answer_loss(
+            torch.cat([logits, logits[:, -1:]], dim=1), ids, prompt, padding),
     ),
     Mistake(
         "VLM loss", "prompt judged", "the prompt's tokens are judged, too; only the answer is to be learned",
-        "labels = input_ids", lambda logits, ids, prompt, padding: loss_of_rows(logits, ids[:, 1:], padding),
+        "labels = input_ids", lambda logits, ids, prompt, padding: vlm.answer_loss(logits, ids, 1, padding),
     ),
     Mistake(
         "VLM loss", "padding judged", "padding is judged, too; it must be ignored",
-        "labels without -100", lambda logits, ids, prompt, padding: loss_of_rows(logits, ids[:, prompt:], -100),
+        "labels without -100", lambda logits, ids, prompt, padding: vlm.answer_loss(logits, ids, prompt, -100),
     ),
 ]  # fmt: skip
 

@@ -74,10 +74,10 @@ def shape_of(name):
     return SiglipConfig(vision_config=vision, text_config=text | ends)
 
 
-def random_model(config):
-    """A SiglipModel with random weights, in which no bias is zero and no norm idle: they would hide mistakes."""
+def random_model(kind, config):
+    """A model of this class with random weights, in which no bias is zero and no norm idle: they would hide mistakes."""
     torch.manual_seed(0)
-    model = SiglipModel(config).eval()
+    model = kind(config).eval()
     for parameter in model.parameters():
         if parameter.ndim == 1:
             parameter.data.add_(0.1 * torch.randn_like(parameter))
@@ -110,7 +110,7 @@ def compare_stages(model, pixels, ids):
 
 
 def print_table(differences):
-    """One line a stage; a LessonError at the end if eager is not equal, or SDPA further away than rounding takes it."""
+    """One line a stage. -> the stages in which eager is not equal, or SDPA further away than rounding takes it"""
     print(f"{'stage':24} {'eager':>12} {'SDPA':>12}  verdict")
     bad = []
     for stage, eager in differences["eager"].items():
@@ -118,17 +118,18 @@ def print_table(differences):
         right = eager == 0 and sdpa < 1e-5
         bad += [] if right else [stage]
         print(f"{stage:24} {'identical' if eager == 0 else f'{eager:.0e}':>12} {sdpa:12.0e}  {'right' if right else 'WRONG'}")
-    if bad:
-        raise LessonError(f"not equal to transformers: {', '.join(bad)}")
+    return bad
 
 
 def print_counts(name, model):
-    """The number of parameters next to the published one."""
+    """The number of parameters next to the published one. -> the parts of which it is another one"""
     counts = [sum(p.numel() for p in part.parameters()) for part in (model.vision_model, model)]
-    known = CHECKPOINTS[name][-2:] if name in CHECKPOINTS else (None, None)
+    known, bad = CHECKPOINTS[name][-2:] if name in CHECKPOINTS else (None, None), []
     for part, count, expected in zip(("vision tower", "both towers"), counts, known):
         verdict = "" if expected is None else "right" if count == expected else f"WRONG, {expected:,} expected"
         print(f"{part:24} {count:>25,}  {verdict}")
+        bad += [part] if verdict.startswith("WRONG") else []
+    return bad
 
 
 def photograph():
@@ -149,7 +150,8 @@ def photograph():
 
 
 def print_published(name, reference):
-    """What others have published for this checkpoint, next to what is measured here."""
+    """What others have published for this checkpoint, next to what is measured here. -> what differs"""
+    bad = []
     for sentences, kind, published, tolerance in PUBLISHED.get(name, []):
         try:
             image = photograph()
@@ -163,15 +165,17 @@ def print_published(name, reference):
         near = all(abs(m - p) <= tolerance for m, p in zip(measured.tolist(), published))
         numbers = ", ".join(f"{m:.4f}" for m in measured.tolist())
         print(f"published {kind:14} {', '.join(map(str, published))}; here {numbers}: {'right' if near else 'WRONG'}")
+        bad += [] if near else [f"published {kind}"]
+    return bad
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("checkpoint", nargs="?", help="a folder, or a name on the hub; the bundled model without it")
     parser.add_argument("--shape-only", action="store_true", help="random weights of that shape; nothing is downloaded")
-    chosen = parser.parse_args()
+    chosen, bad = parser.parse_args(), []
     if chosen.shape_only:
-        model = random_model(shape_of(chosen.checkpoint))
+        model = random_model(SiglipModel, shape_of(chosen.checkpoint))
         vision, text = model.config.vision_config, model.config.text_config
         generator = torch.Generator().manual_seed(1)
         pixels = torch.rand(2, 3, vision.image_size, vision.image_size, generator=generator) * 2 - 1
@@ -182,13 +186,16 @@ def main():
         reference = load_reference()
         model, drawings = reference.model, list(sample_drawings().values())[:2]
         pixels, ids = reference.preprocess(*drawings), reference.tokenize("a drawing of a cat", "two apples")
-        theirs = reference.image_processor(drawings, return_tensors="pt").pixel_values
-        print(f"{'pixel values':24} {'identical' if torch.equal(pixels, theirs) else 'WRONG':>12}")
-    differences = compare_stages(model, pixels, ids)
-    print_counts(chosen.checkpoint, model)
+        same = torch.equal(pixels, reference.image_processor(drawings, return_tensors="pt").pixel_values)
+        print(f"{'pixel values':24} {'identical' if same else 'WRONG':>12}")
+        bad += [] if same else ["pixel values"]
+    bad += print_table(compare_stages(model, pixels, ids))
+    name = next((name for name in CHECKPOINTS if Path(name).name == Path(chosen.checkpoint or "").name), None)
+    bad += print_counts(name, model)
     if not chosen.shape_only:
-        print_published(chosen.checkpoint, reference)
-    print_table(differences)
+        bad += print_published(name, reference)
+    if bad:
+        raise LessonError(f"not as it should be: {', '.join(bad)}")
 
 
 if __name__ == "__main__":

@@ -47,6 +47,10 @@ class Snapshot:
     logit_bias: float
 
 
+def preprocess_all(images, config, image_processor):
+    return torch.cat([preprocess(image, config.vision_config.image_size, image_processor.resample) for image in images])
+
+
 @dataclass(frozen=True)
 class Reference:
     """A pretrained SigLIP as transformers runs it: float32, in evaluation mode, with eager attention."""
@@ -60,8 +64,7 @@ class Reference:
 
     def preprocess(self, *images):
         """PIL images -> (images, 3, size, size), by hand (`utils.siglip.preprocess`), in this model's size and resampling."""
-        size, resample = self.config.vision_config.image_size, self.image_processor.resample
-        return torch.cat([preprocess(image, size, resample) for image in images])
+        return preprocess_all(images, self.config, self.image_processor)
 
     def tokenize(self, *sentences):
         """Sentences -> ids (sentences, tokens), padded to the full length."""
@@ -84,8 +87,7 @@ class VLMReference:
 
     def preprocess(self, *images):
         """PIL images -> (images, 3, size, size), by hand, in this model's size and resampling."""
-        size, resample = self.config.vision_config.image_size, self.processor.image_processor.resample
-        return torch.cat([preprocess(image, size, resample) for image in images])
+        return preprocess_all(images, self.config, self.processor.image_processor)
 
     def tokenize(self, prompt, *answers):
         """bos, prompt, newline; with answers a row for each: then the answer, end, padding.

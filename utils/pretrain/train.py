@@ -213,6 +213,11 @@ def load_checkpoint(path, model, optimizers, recipe):
     state = torch.load(path, map_location="cpu")
     patches = state["model"]["vision_model.embeddings.position_embedding.weight"].shape[0]
     set_canvas(model, optimizers, math.isqrt(patches) * 16)
+    return restore(state, model, optimizers)
+
+
+def restore(state, model, optimizers):
+    """Put what `save_checkpoint` has saved back in place; return the next step and the history."""
     model.load_state_dict(state["model"])
     for optimizer, saved in zip(optimizers, state["optimizers"]):
         optimizer.load_state_dict(saved)

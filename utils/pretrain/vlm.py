@@ -16,6 +16,7 @@ from transformers import (
     PaliGemmaConfig,
     PaliGemmaForConditionalGeneration,
     PaliGemmaProcessor,
+    SiglipConfig,
     SiglipImageProcessorPil,
     SiglipModel,
 )
@@ -23,7 +24,7 @@ from transformers import (
 from utils.pretrain.concepts import NAMES
 from utils.pretrain.evaluate import to_images
 from utils.pretrain.scenes import NUMBER_WORDS, SceneMaker, english, phrase
-from utils.pretrain.train import CHECKPOINT_SECONDS, save_checkpoint, take_step
+from utils.pretrain.train import CHECKPOINT_SECONDS, restore, save_checkpoint, take_step
 
 TOWER = Path("models/siglip-mini-patch16-224")
 FOLDER = Path("build/pretrain-vlm")
@@ -75,7 +76,8 @@ def make_processor(scenes):
     learned = json.loads(learner.to_str())["model"]
     tokenizer = GemmaTokenizer(vocab=learned["vocab"], merges=[tuple(merge) for merge in learned["merges"]])
     image_processor = SiglipImageProcessorPil.from_pretrained(TOWER)
-    image_processor.image_seq_length = (image_processor.size["height"] // 16) ** 2
+    vision = SiglipConfig.from_pretrained(TOWER).vision_config
+    image_processor.image_seq_length = (vision.image_size // vision.patch_size) ** 2
     return PaliGemmaProcessor(image_processor, tokenizer)
 
 
@@ -158,15 +160,6 @@ def training_step(model, optimizers, recipe, scenes, processor, step):
     return loss.item()
 
 
-def load_checkpoint(path, model, optimizers):
-    """Restore everything in place; return the next step and the history."""
-    state = torch.load(path)
-    model.load_state_dict(state["model"])
-    for optimizer, saved in zip(optimizers, state["optimizers"]):
-        optimizer.load_state_dict(saved)
-    return state["step"], state["history"]
-
-
 def train(recipe, drawings, folder=FOLDER, checkpoint_seconds=CHECKPOINT_SECONDS):
     """Train from the last checkpoint in `folder`, or from the start; return the model, its processor and the history.
 
@@ -179,7 +172,7 @@ def train(recipe, drawings, folder=FOLDER, checkpoint_seconds=CHECKPOINT_SECONDS
     optimizers = make_optimizers(model, recipe)
     step, path, history = 0, folder / "checkpoint.pt", {"loss": [], "scores": [], "seconds": 0.0}
     if path.exists():
-        step, history = load_checkpoint(path, model, optimizers)
+        step, history = restore(torch.load(path), model, optimizers)
     saved = time.monotonic()
     with tqdm(total=recipe.steps, initial=step, unit=" steps", mininterval=1) as bar:
         while step < recipe.steps:

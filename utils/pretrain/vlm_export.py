@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 from transformers import PaliGemmaForConditionalGeneration, PaliGemmaProcessor
 
+from utils.pictures import TEST_SCENES
 from utils.pretrain.concepts import NAMES
 from utils.pretrain.drawings import HELD_OUT_STYLE, write_whole
 from utils.pretrain.evaluate import to_images
@@ -21,7 +22,7 @@ from utils.pretrain.vlm import BATCH, VOCABULARY, answers, caption_scores, gener
 
 MODEL = Path("models/paligemma-mini-224")
 SCENES = Path("notebooks/images")
-LEARN, TEST, COLUMNS = 320, 80, 20  # scenes for notebook 10, and how many stand side by side on the sheet
+LEARN, COLUMNS = 320, 20  # scenes for notebook 10 to learn from, and how many stand side by side on the sheet
 # The least share of scenes with pairs never trained on.
 FLOORS = {"objects": 0.6, "count": 0.8, "background": 0.9}
 
@@ -90,7 +91,7 @@ def export_scenes(drawings, folder=SCENES):
     Of every fifth thing only: so that a few hundred scenes show each one often enough to learn it from them.
     """
     rng, scenes = random.Random(2), []
-    for pairs, number in (("seen", LEARN), ("held out", TEST)):
+    for pairs, number in (("seen", LEARN), ("held out", TEST_SCENES)):
         maker = SceneMaker(drawings, pairs=pairs)
         kinds_and_numbers = [(1, 1), (1, 2), (2, 2), (2, 2), (2, 3)] if pairs == "seen" else [(2, 2), (2, 2), (2, 3)]
         drawn = [maker.random(rng, *rng.choice(kinds_and_numbers), among=NAMES[::5]) for _ in range(number)]
@@ -108,13 +109,12 @@ def export_scenes(drawings, folder=SCENES):
 
 def draw_failures(mistakes, path):
     """The first eight wrong captions, each with its picture and what would have been right."""
-    figure, axes = plt.subplots(2, 4, figsize=(12, 7), dpi=80)
+    figure, axes = plt.subplots(2, 4, figsize=(12, 8), dpi=80, layout="constrained")
     for axis, (image, caption, answer) in zip(axes.flat, mistakes):
         axis.imshow(image)
         axis.set_title(textwrap.fill(f"said: {caption}", 30) + "\n" + textwrap.fill(f"right: {answer}", 30), fontsize=9)
     for axis in axes.flat:
         axis.axis("off")
-    figure.tight_layout()
     figure.canvas.draw()
     pixels = Image.fromarray(np.asarray(figure.canvas.buffer_rgba())[..., :3])
     plt.close(figure)
