@@ -2,7 +2,7 @@ VENV := .venv
 PYTHON ?= python3
 RUN := $(VENV)/bin/python
 
-.PHONY: lab test test-training notebooks figures download parity bench pretrain pretrain-vlm pretrain-eval
+.PHONY: lab test test-training test-versions notebooks figures download parity bench pretrain pretrain-vlm pretrain-eval
 
 # Open the notebooks; from here, so that the pictures in readme_imgs/ are found. The first run sets up .venv.
 lab: $(VENV)/ready
@@ -18,6 +18,17 @@ test: $(VENV)/ready
 # The trainings of notebooks 08 and 10, each with three other seeds: some minutes more.
 test-training: $(VENV)/ready
 	$(RUN) -m pytest -m training tests
+
+# The hand-built model next to transformers of other versions, each in its own environment.
+test-versions:
+	for version in 5.6.0 5.23.0; do \
+		python=build/versions/$$version/bin/python; \
+		$(PYTHON) -m venv build/versions/$$version && \
+		sed "s/^transformers==.*/transformers==$$version/" requirements.txt > build/versions/$$version/requirements.txt && \
+		$$python -m pip install --quiet -r build/versions/$$version/requirements.txt && \
+		echo "transformers $$version" && $$python -m utils.parity && \
+		$$python -m pytest --quiet -p no:cacheprovider tests/test_blocks.py tests/test_model.py || exit 1; \
+	done
 
 # Run every notebook again and store its outputs; twice in a row changes nothing.
 notebooks: $(VENV)/ready
@@ -35,7 +46,7 @@ download: $(VENV)/ready
 parity: $(VENV)/ready
 	$(RUN) -m utils.parity $(CHECKPOINT)
 
-# Time and memory of the hand-built tower, next to transformers'.
+# Time and memory of the hand-built tower at base size, next to transformers'; seconds of each notebook. Minutes.
 bench: $(VENV)/ready
 	$(RUN) -m utils.bench
 

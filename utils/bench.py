@@ -1,68 +1,96 @@
-"""How fast and how large the hand-built tower is next to transformers' own, measured side by side: `make bench`."""
+"""How fast and how large the hand-built tower is next to transformers' own, and how long notebooks take: `make bench`."""
 
+import json
+import platform
 import statistics
 import time
-import weakref
+from pathlib import Path
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import SiglipVisionModel
 
-from utils.reference import load_reference
-from utils.siglip import SigLIP
+from utils import notebooks
+from utils.measure import peak_megabytes, seconds_in_turns
+from utils.parity import random_model, shape_of
+from utils.pretrain.drawings import write_whole
+from utils.siglip import VisionTransformer
 
-
-@torch.no_grad()
-def time_in_turns(ours, theirs, pixel_values, rounds=9):
-    """Median seconds of a pass through each, run in turns so that both meet the same machine. -> (ours, theirs)"""
-    seconds = {ours: [], theirs: []}
-    for _ in range(rounds + 1):
-        for model, times in seconds.items():
-            start = time.perf_counter()
-            model(pixel_values)
-            times.append(time.perf_counter() - start)
-    return [statistics.median(times[1:]) for times in seconds.values()]  # the first round warms up
+RECORD = Path(__file__).parents[1] / "readme_imgs" / "bench.json"
 
 
-class CountMemory(TorchDispatchMode):
-    """While it is on, adds up the bytes of all tensors that operations have made and that still live; keeps the peak."""
-
-    def __init__(self):
-        super().__init__()
-        self.live, self.outside, self.peak = {}, set(), 0
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        given = {t.untyped_storage()._cdata for t in tree_leaves((args, kwargs)) if isinstance(t, torch.Tensor)}
-        self.outside |= given - self.live.keys()  # weights and inputs were there before
-        result = function(*args, **(kwargs or {}))
-        for tensor in tree_leaves(result):
-            storage = tensor.untyped_storage() if isinstance(tensor, torch.Tensor) else None
-            if storage is not None and storage._cdata not in self.live.keys() | self.outside:
-                self.live[storage._cdata] = storage.nbytes()
-                weakref.finalize(storage, self.live.pop, storage._cdata)
-        self.peak = max(self.peak, sum(self.live.values()))
-        return result
+def matmul_speed(dtype, size=4096, rounds=5):
+    """The most floating-point operations a second that this machine reaches on a product of large square matrices."""
+    a = torch.rand(size, size).to(dtype)
+    [seconds] = seconds_in_turns({"product": a.mm}, a, rounds).values()
+    return 2 * size**3 / min(seconds)
 
 
-def peak_megabytes(model, pixel_values):
-    """The most memory that a pass needs at once, beyond the weights and the input."""
-    with torch.no_grad(), CountMemory() as memory:
-        model(pixel_values)
-    return memory.peak / 1e6
+def measure(side, images, dtype, rounds=5):
+    """The base-size tower on `images` pictures of `side` pixels, random weights. -> a row of the record
+
+    `ratio`: our time over transformers' in the same round: smallest, median, largest; `operations`: additions and
+    multiplications in matrix products.
+    """
+    theirs = random_model(SiglipVisionModel, shape_of(f"google/siglip-base-patch16-{side}").vision_config).to(dtype)
+    ours = VisionTransformer(theirs.config).eval()
+    ours.load_state_dict(theirs.state_dict(), assign=True)
+
+    def theirs_with(attention):
+        def run(pixel_values):
+            theirs.set_attn_implementation(attention)
+            return theirs(pixel_values)
+
+        return run
+
+    models = {"ours": ours, "eager": theirs_with("eager"), "sdpa": theirs_with("sdpa")}
+    pixels = torch.rand(images, 3, side, side).to(dtype)
+    with FlopCounterMode(display=False) as operations, torch.no_grad():
+        ours(pixels)
+    seconds = seconds_in_turns(models, pixels, rounds)
+    ratios = {name: sorted(mine / other for mine, other in zip(seconds["ours"], seconds[name])) for name in ("eager", "sdpa")}
+    median = {name: statistics.median(times) for name, times in seconds.items()}
+    return {
+        "patches": (side // theirs.config.patch_size) ** 2,
+        "images": images,
+        "dtype": str(dtype).removeprefix("torch."),
+        "seconds": {name: round(value, 4) for name, value in median.items()},
+        "ratio": {name: [round(r, 2) for r in (s[0], statistics.median(s), s[-1])] for name, s in ratios.items()},
+        "megabytes": {name: round(peak_megabytes(model, pixels)) for name, model in models.items()},
+        "operations": operations.get_total_flops(),
+    }
+
+
+def print_towers(record):
+    print(f"On {record['machine']}. Ratios: smallest, **median**, largest of the rounds.\n")
+    print("| patches | images | type | seconds | / eager | / SDPA | MB: ours, eager, SDPA | of the peak |")
+    print("|---|---|---|---|---|---|---|---|")
+    for row in record["towers"]:
+        ratios = [f"{low:.2f} **{median:.2f}** {high:.2f}" for low, median, high in row["ratio"].values()]
+        memory = ", ".join(str(megabytes) for megabytes in row["megabytes"].values())
+        share = row["operations"] / row["seconds"]["ours"] / record["peak"][row["dtype"]]
+        start = f"| {row['patches']} | {row['images']} | {row['dtype']} | {row['seconds']['ours']:.2f}"
+        print(f"{start} | {' | '.join(ratios)} | {memory} | {share:.0%} |")
+
+
+def print_notebooks(record):
+    print("\n| notebook, from a fresh kernel to its last cell | seconds |\n|---|---|")
+    for name, seconds in record["notebooks"].items():
+        print(f"| {name} | {seconds} |")
 
 
 def main():
-    reference = load_reference()
-    whole, config = SigLIP(reference.config).eval(), reference.config.vision_config
-    whole.load_state_dict(reference.model.state_dict())
-    ours, theirs = whole.vision_model, reference.model.vision_model
-    for images in (1, 8):
-        pixels = torch.zeros(images, 3, config.image_size, config.image_size)
-        for attention in ("eager", "sdpa"):
-            reference.model.set_attn_implementation(attention)
-            mine, other = time_in_turns(ours, theirs, pixels)
-            memory = peak_megabytes(ours, pixels) / peak_megabytes(theirs, pixels)
-            print(f"{images} image(s), against {attention:5}: {mine / other:.2f} times the time, {memory:.2f} times the memory")
+    types = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+    record = {"machine": f"{torch.get_num_threads()} cores ({platform.machine()}), torch {torch.__version__}", "notebooks": {}}
+    record["peak"] = {name: matmul_speed(dtype) for name, dtype in types.items()}
+    record["towers"] = [measure(side, n, dtype) for dtype in types.values() for n in (1, 8) for side in (224, 384, 512)]
+    print_towers(record)
+    for path in notebooks.PATHS:
+        start = time.perf_counter()
+        notebooks.execute(path)
+        record["notebooks"][path.stem] = round(time.perf_counter() - start)
+    print_notebooks(record)
+    write_whole(RECORD, lambda path: path.write_text(json.dumps(record, indent=1) + "\n"))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,13 @@
 """What the notebooks measure, and compare exercises with."""
 
+import statistics
+import time
+import weakref
+
 import torch
 import torch.nn.functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 
 def spread(weights):
@@ -56,3 +62,50 @@ def fit_linear_probe(vectors, targets, ridge=100.0):
     gram = inputs.T @ inputs + ridge * torch.eye(inputs.shape[1], dtype=torch.double)
     weights = torch.linalg.solve(gram, inputs.T @ (targets - share).double()).float()
     return lambda new: (new - mean) / size @ weights + share
+
+
+@torch.no_grad()
+def seconds_in_turns(models, pixel_values, rounds=9):
+    """Seconds of `rounds` passes through each of the models, run in turns so that all meet the same machine.
+
+    {name: model} -> {name: [seconds]}
+    """
+    seconds = {name: [] for name in models}
+    for _ in range(rounds + 1):
+        for name, model in models.items():
+            start = time.perf_counter()
+            model(pixel_values)
+            seconds[name].append(time.perf_counter() - start)
+    return {name: times[1:] for name, times in seconds.items()}  # the first round warms up
+
+
+def time_in_turns(ours, theirs, pixel_values):
+    """Median seconds of a pass through each. -> (ours, theirs)"""
+    return [statistics.median(times) for times in seconds_in_turns({"ours": ours, "theirs": theirs}, pixel_values).values()]
+
+
+class CountMemory(TorchDispatchMode):
+    """While it is on, adds up the bytes of all tensors that operations have made and that still live; keeps the peak."""
+
+    def __init__(self):
+        super().__init__()
+        self.live, self.outside, self.peak = {}, set(), 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        given = {t.untyped_storage()._cdata for t in tree_leaves((args, kwargs)) if isinstance(t, torch.Tensor)}
+        self.outside |= given - self.live.keys()  # weights and inputs were there before
+        result = function(*args, **(kwargs or {}))
+        for tensor in tree_leaves(result):
+            storage = tensor.untyped_storage() if isinstance(tensor, torch.Tensor) else None
+            if storage is not None and storage._cdata not in self.live.keys() | self.outside:
+                self.live[storage._cdata] = storage.nbytes()
+                weakref.finalize(storage, self.live.pop, storage._cdata)
+        self.peak = max(self.peak, sum(self.live.values()))
+        return result
+
+
+def peak_megabytes(model, pixel_values):
+    """The most memory that a pass needs at once, beyond the weights and the input."""
+    with torch.no_grad(), CountMemory() as memory:
+        model(pixel_values)
+    return memory.peak / 1e6

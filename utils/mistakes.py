@@ -423,8 +423,8 @@ def with_attention(kind, text_model, ids):
 
 
 def words_and_end(ids):
-    """How many tokens there are up to and including the first padding, which ends the sentence. -> (texts)"""
-    return (ids != ids[:, -1:]).sum(dim=1) + 1
+    """How many tokens there are up to and including the one that ends the sentence, id 1 with both SigLIPs. -> (texts)"""
+    return (ids == 1).int().argmax(dim=1) + 1
 
 
 @torch.no_grad()
@@ -439,9 +439,9 @@ TEXT_VECTOR = [
         "mteb#1424, transformers#28578", lambda model, ids: with_ids(model, ids[:, : words_and_end(ids).max()]),
     ),
     Mistake(
-        "text vector", "padded with 0", "the sentences are padded with id 0, not with the tokenizer's own padding",
+        "text vector", "wrong padding", "the sentences are padded with another id, not with the tokenizer's own",
         "mtbui2010's ONNX card; CLIP's constants", lambda model, ids: with_ids(
-            model, torch.where(torch.arange(ids.shape[1]) < words_and_end(ids)[:, None], ids, 0)),
+            model, torch.where(torch.arange(ids.shape[1]) < words_and_end(ids)[:, None], ids, (ids[:, -1:] == 0).int())),
     ),
     Mistake(
         "text vector", "padding hidden", "an attention mask hides the padding; SigLIP was trained to see it",

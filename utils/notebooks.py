@@ -6,6 +6,15 @@ import nbformat
 from nbclient import NotebookClient
 
 FOLDER = Path(__file__).parents[1] / "notebooks"
+PATHS = sorted(FOLDER.glob("*.ipynb"))
+
+
+def execute(path):
+    """Run a notebook from a fresh kernel to its last cell. -> the notebook, with its new outputs"""
+    notebook = nbformat.read(path, as_version=4)
+    options = {"timeout": 120, "record_timing": False, "coalesce_streams": True}
+    NotebookClient(notebook, resources={"metadata": {"path": FOLDER}}, **options).execute()
+    return notebook
 
 
 def normalise(notebook):
@@ -25,11 +34,9 @@ def outputs_that_vary(notebook):
 
 
 def main():
-    for path in sorted(FOLDER.glob("*.ipynb")):
-        notebook = nbformat.read(path, as_version=4)
-        kept = outputs_that_vary(notebook)
-        options = {"timeout": 120, "record_timing": False, "coalesce_streams": True}
-        NotebookClient(notebook, resources={"metadata": {"path": FOLDER}}, **options).execute()
+    for path in PATHS:
+        kept = outputs_that_vary(nbformat.read(path, as_version=4))
+        notebook = execute(path)
         normalise(notebook)
         for cell in notebook.cells:
             if cell.id in kept:

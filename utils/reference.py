@@ -67,8 +67,13 @@ class Reference:
         return preprocess_all(images, self.config, self.image_processor)
 
     def tokenize(self, *sentences):
-        """Sentences -> ids (sentences, tokens), padded to the full length."""
-        return self.tokenizer(list(sentences), padding="max_length", truncation=True, return_tensors="pt").input_ids
+        """Sentences -> ids (sentences, tokens), padded to the full length.
+
+        Lower-cased first: SigLIP 2's tokenizer, too, was trained so, but is Gemma's and keeps capitals.
+        """
+        length = self.config.text_config.max_position_embeddings
+        options = dict(padding="max_length", padding_side="right", truncation=True, max_length=length)
+        return self.tokenizer([sentence.lower() for sentence in sentences], **options, return_tensors="pt").input_ids
 
 
 @dataclass(frozen=True)

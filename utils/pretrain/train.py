@@ -107,9 +107,9 @@ def make_optimizers(model, recipe):
     return [torch.optim.AdamW(groups, betas=(0.9, 0.98), fused=True), muon]
 
 
-def learning_rate_factor(step, recipe):
-    """Up in a straight line, then down to zero in another: the later stages still need to move."""
-    return min((step + 1) / recipe.warm_up, (recipe.steps - step) / (recipe.steps - recipe.warm_up))
+def learning_rate_factor(step, plan):
+    """Up in a straight line, then down to zero in another. `plan`: what has `steps` and `warm_up`."""
+    return min((step + 1) / plan.warm_up, (plan.steps - step) / (plan.steps - plan.warm_up))
 
 
 def set_canvas(model, optimizers, canvas):
@@ -268,11 +268,11 @@ def train(recipe, drawings, folder=FOLDER, checkpoint_seconds=CHECKPOINT_SECONDS
     return model, history
 
 
-def take_step(model, optimizers, recipe, step):
-    """Clip the gradients, set the learning rate of this step, move the weights."""
+def take_step(model, optimizers, plan, step):
+    """Clip the gradients, set the learning rate of this step of `plan` (it has `steps` and `warm_up`), move the weights."""
     if not nn.utils.clip_grad_norm_(model.parameters(), 1.0).isfinite():
         raise PretrainError(f"the gradient is not finite at step {step}; the last checkpoint is good: lower the learning rate")
-    factor = learning_rate_factor(step, recipe)
+    factor = learning_rate_factor(step, plan)
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["initial_lr"] = group.get("initial_lr", group["lr"])

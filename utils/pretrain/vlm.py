@@ -20,6 +20,7 @@ from transformers import (
     SiglipImageProcessorPil,
     SiglipModel,
 )
+from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from utils.pretrain.concepts import NAMES
 from utils.pretrain.evaluate import to_images
@@ -30,21 +31,48 @@ TOWER = Path("models/siglip-mini-patch16-224")
 FOLDER = Path("build/pretrain-vlm")
 BATCH = 32  # scenes captioned at once
 VOCABULARY = 600
+POOL = 16  # batches of scenes drawn together
+
+
+@dataclass(frozen=True)
+class Stage:
+    """So many steps; the learning rate goes up and down once. `mix`: how often a scene has so many (kinds, things).
+
+    Each scene is used `uses` times: what the tower, which does not learn, sees in it is the same each time.
+    """
+
+    steps: int
+    uses: int
+    mix: dict
+    warm_up: int = 150
 
 
 @dataclass(frozen=True)
 class Recipe:
+    stages: tuple[Stage, ...]
     width: int = 256
     layers: int = 4
-    steps: int = 2400
     batch: int = 64
     learning_rate: float = 3e-3
-    warm_up: int = 150
     weight_decay: float = 0.05
     seed: int = 0
 
+    @property
+    def steps(self):
+        return sum(stage.steps for stage in self.stages)
 
-RECIPE = Recipe()
+    def stage_at(self, step):
+        """-> the stage, and the step counted from its start"""
+        for stage in self.stages:
+            if step < stage.steps:
+                return stage, step
+            step -= stage.steps
+        raise IndexError(f"the recipe ends {step} steps earlier")
+
+
+EASY = {(1, 1): 5, (1, 2): 2, (1, 3): 2, (2, 2): 6, (2, 3): 3, (3, 3): 2}
+HARD = {(1, 1): 2, (1, 2): 1, (1, 3): 1, (2, 2): 8, (2, 3): 5, (3, 3): 3}
+RECIPE = Recipe((Stage(2400, 1, EASY), Stage(4000, 4, HARD)))
 NUMBERS = {"a": 1, "an": 1, "two": 2, "three": 3}
 SINGULAR = {form: name for name in NAMES for form in (name, english.plural(name))}
 
@@ -58,10 +86,9 @@ def answers(scene):
     }
 
 
-def random_scene(scenes, rng):
+def random_scene(scenes, rng, mix=EASY):
     """A scene of one to three things; most have several."""
-    kinds_and_number = {(1, 1): 5, (1, 2): 2, (1, 3): 2, (2, 2): 6, (2, 3): 3, (3, 3): 2}
-    return scenes.random(rng, *rng.choices(list(kinds_and_number), kinds_and_number.values())[0])
+    return scenes.random(rng, *rng.choices(list(mix), mix.values())[0])
 
 
 def make_processor(scenes):
@@ -113,6 +140,7 @@ def make_model(recipe, processor):
         pad_token_id=tokenizer.pad_token_id,
     )
     model = PaliGemmaForConditionalGeneration(config)
+    model.model.language_model.set_attn_implementation("eager")  # a quarter faster on a CPU, backwards
     weights = {name: weight for name, weight in siglip.vision_model.state_dict().items() if not name.startswith("head.")}
     model.model.vision_tower.load_state_dict(weights)
     model.model.vision_tower.requires_grad_(False)
@@ -143,20 +171,37 @@ def make_batch(processor, texts):
     return ids, ids.input_ids.masked_fill((ids.token_type_ids == 0) | (ids.attention_mask == 0), -100)
 
 
-def training_step(model, optimizers, recipe, scenes, processor, step):
-    """Draw a batch, take one optimizer step; return the loss."""
-    rng = random.Random(f"{recipe.seed} {step}")
-    batch = [random_scene(scenes, rng) for _ in range(recipe.batch)]
+def draw_pool(model, scenes, recipe, stage, seed):
+    """Draw `POOL` batches of scenes and let the tower look at them, once for all their uses.
+
+    -> scenes, what the tower sees in each (scenes, patches, tower width)
+    """
+    rng, drawn, seen = random.Random(seed), [], []
+    for _ in range(POOL):
+        batch = [random_scene(scenes, rng, stage.mix) for _ in range(recipe.batch)]
+        with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+            seen.append(model.model.vision_tower(scenes.draw(batch, 224) * 2 - 1).last_hidden_state.bfloat16())
+        drawn += batch
+    return drawn, torch.cat(seen)
+
+
+def training_step(model, optimizers, recipe, pool, processor, step):
+    """Take the next batch from the pool, take one optimizer step; return the loss."""
+    stage, since = recipe.stage_at(step)
+    scenes, seen = pool
+    use, batch = divmod(since % (POOL * stage.uses), POOL)
+    rng = random.Random(f"{recipe.seed} {step - batch} {use}")  # the same for a whole pass through the pool
+    rows = rng.sample(range(len(scenes)), len(scenes))[batch * recipe.batch :][: recipe.batch]
     # Mostly the caption; the short questions teach that the prompt matters.
-    prompts = rng.choices(["describe", "count", "background"], [8, 1, 1], k=recipe.batch)
-    ids, labels = make_batch(processor, [(prompt, answers(scene)[prompt]) for prompt, scene in zip(prompts, batch)])
-    pixels = scenes.draw(batch, 224) * 2 - 1
+    prompts = random.Random(f"{recipe.seed} {step}").choices(["describe", "count", "background"], [8, 1, 1], k=recipe.batch)
+    ids, labels = make_batch(processor, [(prompt, answers(scenes[row])[prompt]) for prompt, row in zip(prompts, rows)])
     last = int((labels != -100).any(0).sum())  # only the answers' columns matter
-    with torch.autocast(pixels.device.type, dtype=torch.bfloat16):
-        logits = model(**ids, pixel_values=pixels, logits_to_keep=last + 1).logits[:, :-1]
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        image = BaseModelOutputWithPooling(pooler_output=model.model.multi_modal_projector(seen[rows]))
+        logits = model(**ids, mm_encoder_outputs={"image": image}, logits_to_keep=last + 1).logits[:, :-1]
     loss = F.cross_entropy(logits.float().flatten(0, 1), labels[:, -last:].flatten())
     loss.backward()
-    take_step(model, optimizers, recipe, step)
+    take_step(model, optimizers, stage, since)
     return loss.item()
 
 
@@ -173,11 +218,15 @@ def train(recipe, drawings, folder=FOLDER, checkpoint_seconds=CHECKPOINT_SECONDS
     step, path, history = 0, folder / "checkpoint.pt", {"loss": [], "scores": [], "seconds": 0.0}
     if path.exists():
         step, history = restore(torch.load(path), model, optimizers)
-    saved = time.monotonic()
+    pool_from, saved = None, time.monotonic()
     with tqdm(total=recipe.steps, initial=step, unit=" steps", mininterval=1) as bar:
         while step < recipe.steps:
             started = time.monotonic()
-            loss = training_step(model, optimizers, recipe, scenes, processor, step)
+            stage, since = recipe.stage_at(step)
+            first = step - since % (POOL * stage.uses)  # the step at which this pool is new
+            if first != pool_from:
+                pool, pool_from = draw_pool(model, scenes, recipe, stage, f"{recipe.seed} {first}"), first
+            loss = training_step(model, optimizers, recipe, pool, processor, step)
             step += 1
             bar.update()
             if step % 10 == 0:

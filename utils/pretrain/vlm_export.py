@@ -102,7 +102,7 @@ def export_scenes(drawings, folder=SCENES):
     sheet = Image.new("RGB", (side, 224 * -(-len(scenes) // COLUMNS)))
     for index, (image, _) in enumerate(scenes):
         sheet.paste(image, (index % COLUMNS * 224, index // COLUMNS * 224))
-    write_whole(folder / "scenes.webp", lambda path: sheet.save(path, format="WEBP", quality=80, method=6))
+    write_whole(folder / "scenes.webp", lambda path: sheet.save(path, format="WEBP", lossless=True))
     captions = [answers(scene)["describe"] for _, scene in scenes]
     write_whole(folder / "scenes.txt", lambda path: path.write_text("\n".join(captions) + "\n"))
 
@@ -136,9 +136,10 @@ def write_card(model, history, recipe, scores, mistakes, folder=MODEL):
         layers=recipe.layers,
         cores=cores,
         hours=f"{cores * history['seconds'] / 3600:.1f}",
-        steps=recipe.steps,
+        steps=" and ".join(f"{stage.steps:,}" for stage in recipe.stages),
         batch=recipe.batch,
-        images=f"{recipe.steps * recipe.batch:,}",
+        images=f"{sum(stage.steps * recipe.batch // stage.uses for stage in recipe.stages):,}",
+        uses=recipe.stages[-1].uses,
     )
     write_whole(folder / "README.md", lambda path: path.write_text(card))
     record = {"seconds": round(history["seconds"]), "scores": history["scores"], "loss": history["loss"]}
@@ -198,11 +199,12 @@ The first eight wrong captions among the 300 scenes of the first line:
 
 ## How it was made
 
-`make pretrain-vlm` (code in `utils/pretrain/vlm.py`): {steps} steps of {batch} scenes, {images} scenes in all, each
-drawn anew; at most {hours} CPU hours on {cores} cores, bf16 autocast. The tower's weights do not move; {learned}
-parameters learn: Muon on the language model's matrices, AdamW on the projector, the embeddings and the norms. The
-loss is on the answer's tokens alone. Every tenth pair of things is never shown together. `history.json` keeps the
-loss and the scores over time.
+`make pretrain-vlm` (code in `utils/pretrain/vlm.py`): {steps} steps of {batch} scenes; at most {hours} CPU hours on
+{cores} cores, bf16 autocast. The second stage has more scenes with several things, starts with a high learning rate
+again, and uses each scene {uses} times, since the tower, half of the work, sees the same in it each time: {images}
+different scenes in all. The tower's weights do not move; {learned} parameters learn: Muon on the language model's
+matrices, AdamW on the projector, the embeddings and the norms. The loss is on the answer's tokens alone. Every tenth
+pair of things is never shown together. `history.json` keeps the loss and the scores over time.
 
 ## Data and licences
 
