@@ -5,7 +5,6 @@ import os
 import re
 import subprocess
 import sys
-from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -24,7 +23,7 @@ from utils.vlm import VisionLanguageModel, generate, load_parts
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "models" / "paligemma-mini-224"
-TINY = vlm.Recipe((vlm.Stage(2, 1, vlm.EASY, warm_up=1), vlm.Stage(2, 2, vlm.HARD, warm_up=1)), width=64, layers=1, batch=2)
+TINY = vlm.Recipe((vlm.Stage(2, vlm.EASY, warm_up=1), vlm.Stage(2, vlm.HARD, peak=0.5, warm_up=1)), width=64, layers=1, batch=2)
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +79,6 @@ def test_the_hand_built_model_describes_scenes_as_transformers_does(reference):
 # Scores
 
 
-@pytest.mark.xfail(strict=True, reason="trained too briefly: objects 0.527 of 0.6, count 0.75 of 0.8; to be trained for longer")
 def test_every_floor_is_met():
     assert missed_floors(json.loads((FOLDER / "scores.json").read_text())) == []
 
@@ -130,26 +128,17 @@ def test_a_batch_is_what_paligemma_is_trained_on(reference):
     assert (ids.token_type_ids[:, :199] == 0).all()
 
 
-def test_a_scene_is_used_as_often_as_its_stage_says(monkeypatch):
-    recipe = vlm.Recipe((vlm.Stage(100, 3, vlm.EASY, warm_up=1),), width=64, layers=1, batch=2)
-    scenes = SceneMaker(made_up_drawings())
+def test_each_stage_has_its_scenes_and_its_learning_rate(monkeypatch):
+    scenes, rates, mixes = SceneMaker(made_up_drawings()), [], []
     processor = vlm.make_processor(scenes)
-    model, used = vlm.make_model(recipe, processor), []
-    pool = vlm.draw_pool(model, scenes, recipe, recipe.stages[0], "0")
-    answers = vlm.answers
-    monkeypatch.setattr(vlm, "answers", lambda scene: used.append(id(scene)) or answers(scene))
-    for step in range(3 * vlm.POOL):
-        vlm.training_step(model, vlm.make_optimizers(model, recipe), recipe, pool, processor, step)
-    assert Counter(used) == dict.fromkeys((id(scene) for scene in pool[0]), 3)
-
-
-def test_a_pool_holds_what_the_tower_sees():
-    scenes = SceneMaker(made_up_drawings())
-    model = vlm.make_model(TINY, vlm.make_processor(scenes))
-    drawn, seen = vlm.draw_pool(model, scenes, TINY, TINY.stages[0], "0")
-    with torch.no_grad():
-        theirs = model.get_image_features(scenes.draw(drawn[-2:], 224) * 2 - 1).pooler_output
-        assert torch.allclose(model.model.multi_modal_projector(seen[-2:].float()), theirs, atol=0.1)
+    model = vlm.make_model(TINY, processor)
+    monkeypatch.setattr(vlm, "take_step", lambda model, optimizers, factor, step: rates.append(factor))
+    drawn = vlm.random_scene
+    monkeypatch.setattr(vlm, "random_scene", lambda scenes, rng, mix: mixes.append(mix) or drawn(scenes, rng, mix))
+    for step in range(TINY.steps):
+        vlm.training_step(model, [], TINY, scenes, processor, step)
+    assert rates == [1, 1, 0.5, 0.5]
+    assert mixes == [vlm.EASY] * 4 + [vlm.HARD] * 4
 
 
 def test_a_killed_training_goes_on_and_ends_with_the_same_weights(tmp_path, monkeypatch):

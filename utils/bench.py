@@ -1,5 +1,6 @@
 """How fast and how large the hand-built tower is next to transformers' own, and how long notebooks take: `make bench`."""
 
+import itertools
 import json
 import platform
 import statistics
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
+from tqdm import tqdm
 from transformers import SiglipVisionModel
 
 from utils import notebooks
@@ -26,7 +28,7 @@ def matmul_speed(dtype, size=4096, rounds=5):
     return 2 * size**3 / min(seconds)
 
 
-def measure(side, images, dtype, rounds=5):
+def measure(side, images, dtype, rounds=3):
     """The base-size tower on `images` pictures of `side` pixels, random weights. -> a row of the record
 
     `ratio`: our time over transformers' in the same round: smallest, median, largest; `operations`: additions and
@@ -61,35 +63,41 @@ def measure(side, images, dtype, rounds=5):
     }
 
 
-def print_towers(record):
-    print(f"On {record['machine']}. Ratios: smallest, **median**, largest of the rounds.\n")
-    print("| patches | images | type | seconds | / eager | / SDPA | MB: ours, eager, SDPA | of the peak |")
-    print("|---|---|---|---|---|---|---|---|")
+def tower_table(record):
+    """-> the measurements as lines of Markdown"""
+    yield f"On {record['machine']}. Ratios: smallest, **median**, largest of the rounds.\n"
+    yield "| patches | images | type | seconds | / eager | / SDPA | MB: ours, eager, SDPA | of the peak |"
+    yield "|---|---|---|---|---|---|---|---|"
     for row in record["towers"]:
         ratios = [f"{low:.2f} **{median:.2f}** {high:.2f}" for low, median, high in row["ratio"].values()]
         memory = ", ".join(str(megabytes) for megabytes in row["megabytes"].values())
         share = row["operations"] / row["seconds"]["ours"] / record["peak"][row["dtype"]]
         start = f"| {row['patches']} | {row['images']} | {row['dtype']} | {row['seconds']['ours']:.2f}"
-        print(f"{start} | {' | '.join(ratios)} | {memory} | {share:.0%} |")
+        yield f"{start} | {' | '.join(ratios)} | {memory} | {share:.0%} |"
 
 
-def print_notebooks(record):
-    print("\n| notebook, from a fresh kernel to its last cell | seconds |\n|---|---|")
+def notebook_table(record):
+    """-> the notebooks' times as lines of Markdown"""
+    yield "\n| notebook, from a fresh kernel to its last cell | seconds |\n|---|---|"
     for name, seconds in record["notebooks"].items():
-        print(f"| {name} | {seconds} |")
+        yield f"| {name} | {seconds} |"
+
+
+def seconds_to_run(path):
+    start = time.perf_counter()
+    notebooks.execute(path)
+    return round(time.perf_counter() - start)
 
 
 def main():
     types = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-    record = {"machine": f"{torch.get_num_threads()} cores ({platform.machine()}), torch {torch.__version__}", "notebooks": {}}
+    record = {"machine": f"{torch.get_num_threads()} cores ({platform.machine()}), torch {torch.__version__}"}
     record["peak"] = {name: matmul_speed(dtype) for name, dtype in types.items()}
-    record["towers"] = [measure(side, n, dtype) for dtype in types.values() for n in (1, 8) for side in (224, 384, 512)]
-    print_towers(record)
-    for path in notebooks.PATHS:
-        start = time.perf_counter()
-        notebooks.execute(path)
-        record["notebooks"][path.stem] = round(time.perf_counter() - start)
-    print_notebooks(record)
+    shapes = list(itertools.product(types.values(), (1, 8), (224, 384, 512)))
+    record["towers"] = [measure(side, images, dtype) for dtype, images, side in tqdm(shapes, unit=" shapes")]
+    print(*tower_table(record), sep="\n", flush=True)
+    record["notebooks"] = {path.stem: seconds_to_run(path) for path in notebooks.PATHS}
+    print(*notebook_table(record), sep="\n")
     write_whole(RECORD, lambda path: path.write_text(json.dumps(record, indent=1) + "\n"))
 
 

@@ -268,11 +268,10 @@ def train(recipe, drawings, folder=FOLDER, checkpoint_seconds=CHECKPOINT_SECONDS
     return model, history
 
 
-def take_step(model, optimizers, plan, step):
-    """Clip the gradients, set the learning rate of this step of `plan` (it has `steps` and `warm_up`), move the weights."""
+def take_step(model, optimizers, factor, step):
+    """Clip the gradients, set the learning rate to `factor` times its peak, move the weights."""
     if not nn.utils.clip_grad_norm_(model.parameters(), 1.0).isfinite():
         raise PretrainError(f"the gradient is not finite at step {step}; the last checkpoint is good: lower the learning rate")
-    factor = learning_rate_factor(step, plan)
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["initial_lr"] = group.get("initial_lr", group["lr"])
@@ -299,7 +298,7 @@ def training_step(model, optimizers, recipe, stage, scenes, tokenizer, step):
     loss.backward()
     loss = loss.detach()
     average([loss, *(p.grad for p in model.parameters())])
-    take_step(model, optimizers, recipe, step)
+    take_step(model, optimizers, learning_rate_factor(step, recipe), step)
     return loss
 
 

@@ -20,30 +20,25 @@ from transformers import (
     SiglipImageProcessorPil,
     SiglipModel,
 )
-from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from utils.pretrain.concepts import NAMES
 from utils.pretrain.evaluate import to_images
 from utils.pretrain.scenes import NUMBER_WORDS, SceneMaker, english, phrase
-from utils.pretrain.train import CHECKPOINT_SECONDS, restore, save_checkpoint, take_step
+from utils.pretrain.train import CHECKPOINT_SECONDS, learning_rate_factor, restore, save_checkpoint, take_step
 
 TOWER = Path("models/siglip-mini-patch16-224")
 FOLDER = Path("build/pretrain-vlm")
 BATCH = 32  # scenes captioned at once
 VOCABULARY = 600
-POOL = 16  # batches of scenes drawn together
 
 
 @dataclass(frozen=True)
 class Stage:
-    """So many steps; the learning rate goes up and down once. `mix`: how often a scene has so many (kinds, things).
-
-    Each scene is used `uses` times: what the tower, which does not learn, sees in it is the same each time.
-    """
+    """So many steps. `mix`: how often a scene has so many (kinds, things); `peak`: of the recipe's learning rate."""
 
     steps: int
-    uses: int
     mix: dict
+    peak: float = 1.0
     warm_up: int = 150
 
 
@@ -72,7 +67,7 @@ class Recipe:
 
 EASY = {(1, 1): 5, (1, 2): 2, (1, 3): 2, (2, 2): 6, (2, 3): 3, (3, 3): 2}
 HARD = {(1, 1): 2, (1, 2): 1, (1, 3): 1, (2, 2): 8, (2, 3): 5, (3, 3): 3}
-RECIPE = Recipe((Stage(2400, 1, EASY), Stage(4000, 4, HARD)))
+RECIPE = Recipe((Stage(2400, EASY), Stage(1700, HARD, peak=0.4)))
 NUMBERS = {"a": 1, "an": 1, "two": 2, "three": 3}
 SINGULAR = {form: name for name in NAMES for form in (name, english.plural(name))}
 
@@ -171,37 +166,21 @@ def make_batch(processor, texts):
     return ids, ids.input_ids.masked_fill((ids.token_type_ids == 0) | (ids.attention_mask == 0), -100)
 
 
-def draw_pool(model, scenes, recipe, stage, seed):
-    """Draw `POOL` batches of scenes and let the tower look at them, once for all their uses.
-
-    -> scenes, what the tower sees in each (scenes, patches, tower width)
-    """
-    rng, drawn, seen = random.Random(seed), [], []
-    for _ in range(POOL):
-        batch = [random_scene(scenes, rng, stage.mix) for _ in range(recipe.batch)]
-        with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
-            seen.append(model.model.vision_tower(scenes.draw(batch, 224) * 2 - 1).last_hidden_state.bfloat16())
-        drawn += batch
-    return drawn, torch.cat(seen)
-
-
-def training_step(model, optimizers, recipe, pool, processor, step):
-    """Take the next batch from the pool, take one optimizer step; return the loss."""
+def training_step(model, optimizers, recipe, scenes, processor, step):
+    """Draw a batch, take one optimizer step; return the loss."""
     stage, since = recipe.stage_at(step)
-    scenes, seen = pool
-    use, batch = divmod(since % (POOL * stage.uses), POOL)
-    rng = random.Random(f"{recipe.seed} {step - batch} {use}")  # the same for a whole pass through the pool
-    rows = rng.sample(range(len(scenes)), len(scenes))[batch * recipe.batch :][: recipe.batch]
+    rng = random.Random(f"{recipe.seed} {step}")
+    batch = [random_scene(scenes, rng, stage.mix) for _ in range(recipe.batch)]
     # Mostly the caption; the short questions teach that the prompt matters.
-    prompts = random.Random(f"{recipe.seed} {step}").choices(["describe", "count", "background"], [8, 1, 1], k=recipe.batch)
-    ids, labels = make_batch(processor, [(prompt, answers(scenes[row])[prompt]) for prompt, row in zip(prompts, rows)])
+    prompts = rng.choices(["describe", "count", "background"], [8, 1, 1], k=recipe.batch)
+    ids, labels = make_batch(processor, [(prompt, answers(scene)[prompt]) for prompt, scene in zip(prompts, batch)])
+    pixels = scenes.draw(batch, 224) * 2 - 1
     last = int((labels != -100).any(0).sum())  # only the answers' columns matter
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        image = BaseModelOutputWithPooling(pooler_output=model.model.multi_modal_projector(seen[rows]))
-        logits = model(**ids, mm_encoder_outputs={"image": image}, logits_to_keep=last + 1).logits[:, :-1]
+    with torch.autocast(pixels.device.type, dtype=torch.bfloat16):
+        logits = model(**ids, pixel_values=pixels, logits_to_keep=last + 1).logits[:, :-1]
     loss = F.cross_entropy(logits.float().flatten(0, 1), labels[:, -last:].flatten())
     loss.backward()
-    take_step(model, optimizers, stage, since)
+    take_step(model, optimizers, stage.peak * learning_rate_factor(since, stage), step)
     return loss.item()
 
 
@@ -218,15 +197,11 @@ def train(recipe, drawings, folder=FOLDER, checkpoint_seconds=CHECKPOINT_SECONDS
     step, path, history = 0, folder / "checkpoint.pt", {"loss": [], "scores": [], "seconds": 0.0}
     if path.exists():
         step, history = restore(torch.load(path), model, optimizers)
-    pool_from, saved = None, time.monotonic()
+    saved = time.monotonic()
     with tqdm(total=recipe.steps, initial=step, unit=" steps", mininterval=1) as bar:
         while step < recipe.steps:
             started = time.monotonic()
-            stage, since = recipe.stage_at(step)
-            first = step - since % (POOL * stage.uses)  # the step at which this pool is new
-            if first != pool_from:
-                pool, pool_from = draw_pool(model, scenes, recipe, stage, f"{recipe.seed} {first}"), first
-            loss = training_step(model, optimizers, recipe, pool, processor, step)
+            loss = training_step(model, optimizers, recipe, scenes, processor, step)
             step += 1
             bar.update()
             if step % 10 == 0:

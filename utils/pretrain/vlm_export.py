@@ -112,7 +112,7 @@ def draw_failures(mistakes, path):
     figure, axes = plt.subplots(2, 4, figsize=(12, 8), dpi=80, layout="constrained")
     for axis, (image, caption, answer) in zip(axes.flat, mistakes):
         axis.imshow(image)
-        axis.set_title(textwrap.fill(f"said: {caption}", 30) + "\n" + textwrap.fill(f"right: {answer}", 30), fontsize=9)
+        axis.set_title(textwrap.fill(f"said: {caption}", 38) + "\n" + textwrap.fill(f"right: {answer}", 38), fontsize=9)
     for axis in axes.flat:
         axis.axis("off")
     figure.canvas.draw()
@@ -138,8 +138,7 @@ def write_card(model, history, recipe, scores, mistakes, folder=MODEL):
         hours=f"{cores * history['seconds'] / 3600:.1f}",
         steps=" and ".join(f"{stage.steps:,}" for stage in recipe.stages),
         batch=recipe.batch,
-        images=f"{sum(stage.steps * recipe.batch // stage.uses for stage in recipe.stages):,}",
-        uses=recipe.stages[-1].uses,
+        images=f"{recipe.steps * recipe.batch:,}",
     )
     write_whole(folder / "README.md", lambda path: path.write_text(card))
     record = {"seconds": round(history["seconds"]), "scores": history["scores"], "loss": history["loss"]}
@@ -199,12 +198,11 @@ The first eight wrong captions among the 300 scenes of the first line:
 
 ## How it was made
 
-`make pretrain-vlm` (code in `utils/pretrain/vlm.py`): {steps} steps of {batch} scenes; at most {hours} CPU hours on
-{cores} cores, bf16 autocast. The second stage has more scenes with several things, starts with a high learning rate
-again, and uses each scene {uses} times, since the tower, half of the work, sees the same in it each time: {images}
-different scenes in all. The tower's weights do not move; {learned} parameters learn: Muon on the language model's
-matrices, AdamW on the projector, the embeddings and the norms. The loss is on the answer's tokens alone. Every tenth
-pair of things is never shown together. `history.json` keeps the loss and the scores over time.
+`make pretrain-vlm` (code in `utils/pretrain/vlm.py`): {steps} steps of {batch} scenes, {images} in all, each drawn
+anew; at most {hours} CPU hours on {cores} cores, bf16 autocast. The second stage has more scenes with several things.
+The tower's weights do not move; {learned} parameters learn: Muon on the language model's matrices, AdamW on the
+projector, the embeddings and the norms. The loss is on the answer's tokens alone. Every tenth pair of things is never
+shown together. `history.json` keeps the loss and the scores over time.
 
 ## Data and licences
 
