@@ -27,7 +27,7 @@ test-versions:
 		sed "s/^transformers==.*/transformers==$$version/" requirements.txt > build/versions/$$version/requirements.txt && \
 		$$python -m pip install --quiet -r build/versions/$$version/requirements.txt && \
 		echo "transformers $$version" && $$python -m utils.parity && \
-		$$python -m pytest --quiet -p no:cacheprovider tests/test_blocks.py tests/test_model.py || exit 1; \
+		$$python -m pytest --quiet -p no:cacheprovider tests/test_blocks.py || exit 1; \
 	done
 
 # Run every notebook again and store its outputs; twice in a row changes nothing.
