@@ -21,7 +21,7 @@ test-training: $(VENV)/ready
 
 # The hand-built model next to transformers of other versions, each in its own environment.
 test-versions:
-	for version in 5.6.0 5.23.0; do \
+	for version in 5.6.0 $$(sed -n "s/^transformers==//p" requirements.txt); do \
 		python=build/versions/$$version/bin/python; \
 		$(PYTHON) -m venv build/versions/$$version && \
 		sed "s/^transformers==.*/transformers==$$version/" requirements.txt > build/versions/$$version/requirements.txt && \

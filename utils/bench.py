@@ -1,11 +1,9 @@
 """How fast and how large the hand-built tower is next to transformers' own, and how long notebooks take: `make bench`."""
 
 import itertools
-import json
 import platform
 import statistics
 import time
-from pathlib import Path
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -15,10 +13,7 @@ from transformers import SiglipVisionModel
 from utils import notebooks
 from utils.measure import peak_megabytes, seconds_in_turns
 from utils.parity import random_model, shape_of
-from utils.pretrain.drawings import write_whole
 from utils.siglip import VisionTransformer
-
-RECORD = Path(__file__).parents[1] / "readme_imgs" / "bench.json"
 
 
 def matmul_speed(dtype, size=4096, rounds=5):
@@ -98,7 +93,6 @@ def main():
     print(*tower_table(record), sep="\n", flush=True)
     record["notebooks"] = {path.stem: seconds_to_run(path) for path in notebooks.PATHS}
     print(*notebook_table(record), sep="\n")
-    write_whole(RECORD, lambda path: path.write_text(json.dumps(record, indent=1) + "\n"))
 
 
 if __name__ == "__main__":

@@ -22,9 +22,8 @@ from tqdm import tqdm
 from utils.errors import LessonError
 
 PATIENCE = 6  # seconds without an answer, or without a byte
-constants.DOWNLOAD_CHUNK_SIZE = (
-    2**16
-)  # so that a slow network, which brings less than its 10 MB in that time, is told from a dead one
+# Not 10 MB: a slow network, which does not bring those within PATIENCE, is told from a dead one.
+constants.DOWNLOAD_CHUNK_SIZE = 2**16
 constants.HF_HUB_DISABLE_XET = True  # its transfers report no bytes until whole blocks are there
 FILES = ("config.json", "*.safetensors", "*.safetensors.index.json", "preprocessor_config.json", "processor_config.json")
 TOKENIZERS = ("tokenizer.json", "spiece.model", "tokenizer.model")

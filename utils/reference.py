@@ -48,6 +48,7 @@ class Snapshot:
 
 
 def preprocess_all(images, config, image_processor):
+    """PIL images -> (images, 3, size, size), in the config's size and with the processor's resampling."""
     return torch.cat([preprocess(image, config.vision_config.image_size, image_processor.resample) for image in images])
 
 
