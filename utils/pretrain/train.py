@@ -33,8 +33,24 @@ class Stage:
     steps: int
 
 
+class Staged:
+    """A recipe whose `stages` follow each other, each of so many `steps`."""
+
+    @property
+    def steps(self):
+        return sum(stage.steps for stage in self.stages)
+
+    def stage_at(self, step):
+        """-> the stage, and the step counted from its start"""
+        for stage in self.stages:
+            if step < stage.steps:
+                return stage, step
+            step -= stage.steps
+        raise IndexError(f"the recipe ends {step + 1} steps earlier")
+
+
 @dataclass(frozen=True)
-class Recipe:
+class Recipe(Staged):
     stages: tuple[Stage, ...]
     width: int = 192
     vision_layers: int = 12
@@ -43,17 +59,6 @@ class Recipe:
     warm_up: int = 150
     weight_decay: float = 0.05
     seed: int = 0
-
-    @property
-    def steps(self):
-        return sum(stage.steps for stage in self.stages)
-
-    def stage_at(self, step):
-        for stage in self.stages:
-            if step < stage.steps:
-                return stage
-            step -= stage.steps
-        return self.stages[-1]
 
 
 RECIPE = Recipe((Stage(64, 256, 1300), Stage(128, 128, 2000), Stage(224, 64, 1300)))
@@ -247,7 +252,7 @@ def train(recipe, drawings, folder=FOLDER, checkpoint_seconds=CHECKPOINT_SECONDS
     with tqdm(total=recipe.steps, initial=step, unit=" steps", disable=not first, mininterval=1) as bar:
         while step < recipe.steps:
             started = time.monotonic()
-            stage = recipe.stage_at(step)
+            stage, _ = recipe.stage_at(step)
             set_canvas(model, optimizers, stage.canvas)
             loss = training_step(model, optimizers, recipe, stage, scenes, tokenizer, step)
             step += 1

@@ -24,7 +24,7 @@ from transformers import (
 from utils.pretrain.concepts import NAMES
 from utils.pretrain.evaluate import to_images
 from utils.pretrain.scenes import NUMBER_WORDS, SceneMaker, english, phrase
-from utils.pretrain.train import CHECKPOINT_SECONDS, learning_rate_factor, restore, save_checkpoint, take_step
+from utils.pretrain.train import CHECKPOINT_SECONDS, Staged, learning_rate_factor, restore, save_checkpoint, take_step
 
 TOWER = Path("models/siglip-mini-patch16-224")
 FOLDER = Path("build/pretrain-vlm")
@@ -43,7 +43,7 @@ class Stage:
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Recipe(Staged):
     stages: tuple[Stage, ...]
     width: int = 256
     layers: int = 4
@@ -51,18 +51,6 @@ class Recipe:
     learning_rate: float = 3e-3
     weight_decay: float = 0.05
     seed: int = 0
-
-    @property
-    def steps(self):
-        return sum(stage.steps for stage in self.stages)
-
-    def stage_at(self, step):
-        """-> the stage, and the step counted from its start"""
-        for stage in self.stages:
-            if step < stage.steps:
-                return stage, step
-            step -= stage.steps
-        raise IndexError(f"the recipe ends {step} steps earlier")
 
 
 EASY = {(1, 1): 5, (1, 2): 2, (1, 3): 2, (2, 2): 6, (2, 3): 3, (3, 3): 2}
