@@ -2,7 +2,7 @@ VENV := .venv
 PYTHON ?= python3
 RUN := $(VENV)/bin/python
 
-.PHONY: lab test test-training test-versions notebooks figures download parity bench pretrain pretrain-vlm pretrain-eval
+.PHONY: lab test test-training test-browser test-versions notebooks figures download parity bench pretrain pretrain-vlm pretrain-eval
 
 # Open the notebooks; from here, so that the pictures in readme_imgs/ are found. The first run sets up .venv.
 lab: $(VENV)/ready
@@ -12,12 +12,17 @@ lab: $(VENV)/ready
 test: $(VENV)/ready
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
-	$(RUN) -m pytest -m "not training" tests
+	$(RUN) -m pytest -m "not training and not browser" tests
 	$(RUN) -m pytest --nbval --nbval-current-env --nbval-cell-timeout=120 --nbval-kernel-startup-timeout=120 notebooks
 
 # The trainings of notebooks 08 and 10, each with three other seeds: some minutes more.
 test-training: $(VENV)/ready
 	$(RUN) -m pytest -m training tests
+
+# Every notebook in JupyterLab, in a real browser: needs Chromium and its driver; some minutes.
+test-browser: $(VENV)/ready
+	$(RUN) -m pip install --quiet selenium
+	$(RUN) -m pytest -m browser tests/test_browser.py
 
 # The hand-built model next to transformers of other versions, each in its own environment.
 test-versions:

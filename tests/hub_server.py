@@ -38,19 +38,22 @@ class Handler(BaseHTTPRequestHandler):
             self.answer(status, **({"X_Error_Code": code} if code else {}))
         elif self.path.startswith("/api/models/"):
             siblings = [{"rfilename": name} for name in server.files]
-            self.answer(200, json.dumps({"id": "tiny/siglip", "sha": COMMIT, "siblings": siblings}).encode())
+            revision = self.path.rsplit("/", 1)[1]
+            commit = COMMIT if revision == "main" else revision
+            self.answer(200, json.dumps({"sha": commit, "siblings": siblings}).encode())
         elif self.path.startswith("/store/"):  # as a signed address: good for one kind of request
             body = server.files[self.path.removeprefix("/store/")]
             self.answer(200, body) if self.command == "GET" else self.answer(403)
         elif "/resolve/" in self.path:
-            self.send_file(self.path.rsplit("/", 1)[1], fault)
+            _, commit, name = self.path.rsplit("/", 2)
+            self.send_file(name, commit, fault)
         else:
             self.answer(404)
 
-    def send_file(self, name, fault):
+    def send_file(self, name, commit, fault):
         body = self.server.files[name]
         digest = hashlib.sha256(body).hexdigest()
-        headers = {"ETag": f'"{digest}"', "X_Repo_Commit": COMMIT, "Accept_Ranges": "bytes"}
+        headers = {"ETag": f'"{digest}"', "X_Repo_Commit": commit, "Accept_Ranges": "bytes"}
         if name.endswith(".safetensors"):
             headers |= {"X_Linked_Etag": f'"{digest}"', "X_Linked_Size": len(body)}
             if fault == "store elsewhere":

@@ -14,6 +14,9 @@ from pathlib import Path
 import pytest
 from hub_server import COMMIT, serve
 
+from utils.hub import REVISIONS
+from utils.parity import CHECKPOINTS
+
 ROOT = Path(__file__).parents[1]
 BUNDLED = ROOT / "models" / "siglip-mini-patch16-224"
 FILES = {
@@ -36,16 +39,16 @@ def environment(url, home, **more):
     return kept | {"HF_ENDPOINT": url, "HF_HOME": str(home), "HF_HUB_DISABLE_TELEMETRY": "1"} | more
 
 
-def start(url, home, **more):
-    command = [sys.executable, "-m", "utils.hub", "tiny/siglip"]
+def start(url, home, name="tiny/siglip", **more):
+    command = [sys.executable, "-m", "utils.hub", name]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     return subprocess.Popen(command, cwd=ROOT, env=environment(url, home, **more), text=True, **pipes)
 
 
-def fetch(url, home, **more):
+def fetch(url, home, name="tiny/siglip", **more):
     """-> exit status, what was printed, the last line of the errors, seconds"""
     began = time.monotonic()
-    process = start(url, home, **more)
+    process = start(url, home, name, **more)
     out, err = process.communicate(timeout=60)
     return process.returncode, out, (err.strip().splitlines() or [""])[-1], time.monotonic() - began
 
@@ -69,6 +72,23 @@ def test_it_is_fetched_once_with_only_what_is_needed_and_then_needs_no_request(h
     assert fetch(hub.url, home, HF_HUB_OFFLINE="1")[0] == 0
 
 
+def test_a_checkpoint_of_the_table_is_fetched_at_its_pinned_version_and_no_other_counts(home):
+    assert set(REVISIONS) == set(CHECKPOINTS)
+    assert all(re.fullmatch("[0-9a-f]{40}", revision) for revision in REVISIONS.values())
+    name, pinned = "google/siglip-base-patch16-224", REVISIONS["google/siglip-base-patch16-224"]
+    versions = home / "hub" / "models--google--siglip-base-patch16-224" / "snapshots"
+    with serve(FILES) as hub:
+        (versions / COMMIT).mkdir(parents=True)
+        for file, body in FILES.items():
+            (versions / COMMIT / file).write_bytes(body)
+        assert fetch(hub.url, home, name)[0] == 0
+        assert ("GET", f"/api/models/{name}/revision/{pinned}") in hub.requests
+        assert {path.name for path in (versions / pinned).iterdir()} == NEEDED
+        hub.requests.clear()
+        assert fetch(hub.url, home, name)[0] == 0
+        assert hub.requests == []
+
+
 def test_a_progress_bar_shows_the_size(home):
     with serve(FILES) as hub:
         _, err = start(hub.url, home).communicate(timeout=60)
@@ -81,6 +101,7 @@ FAULTS = {
     "rate limit": (("always", 429, ""), "limits requests from this address"),
     "unknown name": (("always", 401, "RepoNotFound"), "does not exist on the hub, or is private; check the name"),
     "unknown name, 404": (("always", 404, "RepoNotFound"), "does not exist on the hub"),
+    "version gone": (("always", 404, "RevisionNotFound"), "that utils/hub.py pins is gone from the hub; take it out there"),
     "gated": (("files", 401, "GatedRepo"), "is gated: accept its licence"),
     "forbidden": (("files", 403, ""), "is gated: accept its licence"),
     "server error": (("always", 500, ""), r"fault of its own \(error 500\)"),

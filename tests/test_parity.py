@@ -1,5 +1,7 @@
 """`make parity`: each checkpoint's shape loads into the hand-built model and gives the right outputs; what is wrong is said."""
 
+import hashlib
+import io
 import os
 import subprocess
 import sys
@@ -8,9 +10,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from hub_server import serve
 from transformers import SiglipConfig, SiglipModel
 
 from utils import parity, siglip
+from utils.errors import LessonError
 from utils.pictures import sample_drawings
 from utils.reference import load_reference
 from utils.siglip import SigLIP
@@ -67,6 +71,29 @@ def test_a_photograph_that_cannot_be_fetched_is_said_and_the_table_goes_on(monke
     monkeypatch.setattr(parity.constants, "HF_HOME", str(tmp_path))
     parity.print_published("google/siglip-base-patch16-224", None)
     assert capsys.readouterr().out.count("could not be fetched from http://127.0.0.1:9/cats.jpg; not measured") == 2
+
+
+def test_the_photograph_is_fetched_once_checked_by_its_hash_and_kept(monkeypatch, tmp_path):
+    picture = io.BytesIO()
+    next(iter(sample_drawings().values())).save(picture, "PNG")
+    monkeypatch.setattr(parity.constants, "HF_HOME", str(tmp_path))
+    monkeypatch.setattr(parity, "PHOTOGRAPH_SHA256", hashlib.sha256(picture.getvalue()).hexdigest())
+    with serve({"cats.jpg": picture.getvalue()}) as server:
+        monkeypatch.setattr(parity, "PHOTOGRAPH", f"{server.url}/store/cats.jpg")
+        size = parity.photograph().size
+        assert parity.photograph().size == size and len(server.requests) == 1
+        [kept] = (path for path in tmp_path.rglob("*") if path.is_file())
+        kept.write_bytes(b"damaged")
+        assert parity.photograph().size == size and len(server.requests) == 2
+
+
+def test_what_is_not_the_photograph_is_neither_measured_nor_kept(monkeypatch, tmp_path):
+    monkeypatch.setattr(parity.constants, "HF_HOME", str(tmp_path))
+    with serve({"cats.jpg": b"<html>Welcome to the hotel</html>"}) as server:
+        monkeypatch.setattr(parity, "PHOTOGRAPH", f"{server.url}/store/cats.jpg")
+        with pytest.raises(LessonError, match="cats.jpg sends is not the photograph; not measured"):
+            parity.photograph()
+    assert not list(tmp_path.iterdir())
 
 
 def test_another_number_of_parameters_is_called_wrong(capsys):

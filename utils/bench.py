@@ -1,11 +1,17 @@
-"""How fast and how large the hand-built tower is next to transformers' own, and how long notebooks take: `make bench`."""
+"""How fast and how large the hand-built tower is next to transformers' own, and how long notebooks take: `make bench`.
+
+The numbers go into utils/bench.json, from which notebook 06 draws; a test says that the README prints them.
+"""
 
 import itertools
+import json
 import platform
 import statistics
 import time
+from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 from transformers import SiglipVisionModel
@@ -13,67 +19,79 @@ from transformers import SiglipVisionModel
 from utils import notebooks
 from utils.measure import peak_megabytes, seconds_in_turns
 from utils.parity import random_model, shape_of
-from utils.siglip import VisionTransformer
+from utils.siglip import MultiHeadAttention, VisionTransformer
+
+RECORD = Path(__file__).with_suffix(".json")
+PAIRS = (("ours", "eager"), ("ours", "sdpa"), ("fused", "sdpa"))
+MATRIX = 4096  # large enough that the machine reaches its full speed
 
 
-def matmul_speed(dtype, size=4096, rounds=5):
-    """The most floating-point operations a second that this machine reaches on a product of large square matrices."""
-    a = torch.rand(size, size).to(dtype)
-    [seconds] = seconds_in_turns({"product": a.mm}, a, rounds).values()
-    return 2 * size**3 / min(seconds)
+class FusedAttention(MultiHeadAttention):
+    """The same result by one function of torch, which never makes the whole tensor of weights; as `fused` of notebook 04."""
+
+    def forward(self, x):
+        queries, keys, values = (self.split_heads(project(x)) for project in (self.q_proj, self.k_proj, self.v_proj))
+        return self.out_proj(F.scaled_dot_product_attention(queries, keys, values).transpose(1, 2).reshape(x.shape))
 
 
-def measure(side, images, dtype, rounds=3):
+def with_attention(theirs, kind):
+    def run(pixel_values):
+        theirs.set_attn_implementation(kind)
+        return theirs(pixel_values)
+
+    return run
+
+
+def measure(side, images, dtype, rounds):
     """The base-size tower on `images` pictures of `side` pixels, random weights. -> a row of the record
 
-    `ratio`: our time over transformers' in the same round: smallest, median, largest; `operations`: additions and
-    multiplications in matrix products.
+    `ratio`: smallest, median and largest over the rounds of the first model's time by the second one's; `share`: of the
+    operations a second that a product of two large matrices reaches, in the median round.
     """
     theirs = random_model(SiglipVisionModel, shape_of(f"google/siglip-base-patch16-{side}").vision_config).to(dtype)
-    ours = VisionTransformer(theirs.config).eval()
-    ours.load_state_dict(theirs.state_dict(), assign=True)
-
-    def theirs_with(attention):
-        def run(pixel_values):
-            theirs.set_attn_implementation(attention)
-            return theirs(pixel_values)
-
-        return run
-
-    models = {"ours": ours, "eager": theirs_with("eager"), "sdpa": theirs_with("sdpa")}
-    pixels = torch.rand(images, 3, side, side).to(dtype)
+    ours, fused = VisionTransformer(theirs.config).eval(), VisionTransformer(theirs.config).eval()
+    for layer in fused.encoder.layers:
+        layer.self_attn = FusedAttention(theirs.config)
+    for model in (ours, fused):
+        model.load_state_dict(theirs.state_dict(), assign=True)
+    models = {"ours": ours, "fused": fused, "eager": with_attention(theirs, "eager"), "sdpa": with_attention(theirs, "sdpa")}
+    matrix, pixels = torch.rand(MATRIX, MATRIX).to(dtype), torch.rand(images, 3, side, side).to(dtype)
     with FlopCounterMode(display=False) as operations, torch.no_grad():
         ours(pixels)
-    seconds = seconds_in_turns(models, pixels, rounds)
-    ratios = {name: sorted(mine / other for mine, other in zip(seconds["ours"], seconds[name])) for name in ("eager", "sdpa")}
-    median = {name: statistics.median(times) for name, times in seconds.items()}
+    seconds = seconds_in_turns(models | {"product": lambda _: matrix @ matrix}, pixels, rounds)
+
+    def ratio(name, other):
+        ratios = [mine / theirs for mine, theirs in zip(seconds[name], seconds[other])]
+        return [round(value, 2) for value in (min(ratios), statistics.median(ratios), max(ratios))]
+
+    speed = operations.get_total_flops() / (2 * MATRIX**3)  # in products of large matrices, and below in those a second
     return {
         "patches": (side // theirs.config.patch_size) ** 2,
         "images": images,
         "dtype": str(dtype).removeprefix("torch."),
-        "seconds": {name: round(value, 4) for name, value in median.items()},
-        "ratio": {name: [round(r, 2) for r in (s[0], statistics.median(s), s[-1])] for name, s in ratios.items()},
+        "seconds": {name: round(statistics.median(seconds[name]), 4) for name in models},
+        "ratio": {f"{name} / {other}": ratio(name, other) for name, other in PAIRS},
         "megabytes": {name: round(peak_megabytes(model, pixels)) for name, model in models.items()},
         "operations": operations.get_total_flops(),
+        "share": round(speed * statistics.median(p / o for p, o in zip(seconds["product"], seconds["ours"])), 2),
     }
 
 
 def tower_table(record):
     """-> the measurements as lines of Markdown"""
-    yield f"On {record['machine']}. Ratios: smallest, **median**, largest of the rounds.\n"
-    yield "| patches | images | type | seconds | / eager | / SDPA | MB: ours, eager, SDPA | of the peak |"
-    yield "|---|---|---|---|---|---|---|---|"
+    columns = ["patches", "images", "type", "seconds", *(f"{name} / {other}" for name, other in PAIRS)]
+    columns += ["MB: ours, fused, eager, sdpa", "of the peak"]
+    yield f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}"
     for row in record["towers"]:
-        ratios = [f"{low:.2f} **{median:.2f}** {high:.2f}" for low, median, high in row["ratio"].values()]
+        ratios = [f"**{median:.2f}** ({low:.2f} to {high:.2f})" for low, median, high in row["ratio"].values()]
         memory = ", ".join(str(megabytes) for megabytes in row["megabytes"].values())
-        share = row["operations"] / row["seconds"]["ours"] / record["peak"][row["dtype"]]
         start = f"| {row['patches']} | {row['images']} | {row['dtype']} | {row['seconds']['ours']:.2f}"
-        yield f"{start} | {' | '.join(ratios)} | {memory} | {share:.0%} |"
+        yield f"{start} | {' | '.join(ratios)} | {memory} | {row['share']:.0%} |"
 
 
 def notebook_table(record):
     """-> the notebooks' times as lines of Markdown"""
-    yield "\n| notebook, from a fresh kernel to its last cell | seconds |\n|---|---|"
+    yield "| notebook, from a fresh kernel to its last cell | seconds |\n|---|---|"
     for name, seconds in record["notebooks"].items():
         yield f"| {name} | {seconds} |"
 
@@ -85,14 +103,13 @@ def seconds_to_run(path):
 
 
 def main():
-    types = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+    shapes = list(itertools.product((torch.float32, torch.bfloat16), (1, 8), (224, 384, 512)))
     record = {"machine": f"{torch.get_num_threads()} cores ({platform.machine()}), torch {torch.__version__}"}
-    record["peak"] = {name: matmul_speed(dtype) for name, dtype in types.items()}
-    shapes = list(itertools.product(types.values(), (1, 8), (224, 384, 512)))
-    record["towers"] = [measure(side, images, dtype) for dtype, images, side in tqdm(shapes, unit=" shapes")]
-    print(*tower_table(record), sep="\n", flush=True)
-    record["notebooks"] = {path.stem: seconds_to_run(path) for path in notebooks.PATHS}
+    record["towers"] = [measure(side, n, dtype, rounds=15 if n == 1 else 5) for dtype, n, side in tqdm(shapes, unit=" shapes")]
+    print(record["machine"], *tower_table(record), sep="\n", flush=True)
+    record["notebooks"] = {path.stem: seconds_to_run(path) for path in tqdm(notebooks.PATHS, unit=" notebooks")}
     print(*notebook_table(record), sep="\n")
+    RECORD.write_text(json.dumps(record, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -28,6 +28,34 @@ constants.HF_HUB_DISABLE_XET = True  # its transfers report no bytes until whole
 FILES = ("config.json", "*.safetensors", "*.safetensors.index.json", "preprocessor_config.json", "processor_config.json")
 TOKENIZERS = ("tokenizer.json", "spiece.model", "tokenizer.model")
 FILES += (*TOKENIZERS, "tokenizer_config.json", "special_tokens_map.json", "generation_config.json")
+# As the public benchmark MTEB pins them (mteb/models/model_implementations/siglip_models.py at commit 634a1bb).
+REVISIONS = {
+    "google/siglip-base-patch16-224": "7fd15f0689c79d79e38b1c2e2e2370a7bf2761ed",
+    "google/siglip-base-patch16-256": "b078df89e446d623010d890864d4207fe6399f61",
+    "google/siglip-base-patch16-384": "41aec1c83b32e0a6fca20ad88ba058aa5b5ea394",
+    "google/siglip-base-patch16-512": "753a949581523b60257d93e18391e8c27f72eb22",
+    "google/siglip-base-patch16-256-multilingual": "8952a4eafcde3cb7ab46b1dd629b33f8784ca9c6",
+    "google/siglip-large-patch16-256": "d0da9f876e7d66b4e250cd2450c3ba2ce735e447",
+    "google/siglip-large-patch16-384": "ce005573a40965dfd21fd937fbdeeebf2439fc35",
+    "google/siglip-so400m-patch14-224": "d04cf29fca7b6374f74d8bea1969314492266b5e",
+    "google/siglip-so400m-patch14-384": "9fdffc58afc957d1a03a25b10dba0329ab15c2a3",
+    "google/siglip-so400m-patch16-256-i18n": "365d321c0cfdea96bc28e3a29787a11a062681a1",
+    "google/siglip2-base-patch32-256": "94dffa8cb1179de3e03f091dbc3917e5d5a9ae84",
+    "google/siglip2-base-patch16-224": "75de2d55ec2d0b4efc50b3e9ad70dba96a7b2fa2",
+    "google/siglip2-base-patch16-256": "3f9f96cb90da5dbc758b01813f2f6f1aee24c1ab",
+    "google/siglip2-base-patch16-384": "f775b65a79762255128c981547af89addcfe0f88",
+    "google/siglip2-base-patch16-512": "a89f5c5093f902bf39d3cd4d81d2c09867f0724b",
+    "google/siglip2-large-patch16-256": "787800c8990e6f058423089178e718139608408c",
+    "google/siglip2-large-patch16-384": "1b426889ea62b5a72bf9839009a1b184bfc9c178",
+    "google/siglip2-large-patch16-512": "49488218e80259885f3be61d7a9455faf833b7a8",
+    "google/siglip2-so400m-patch14-224": "78e403963a4f6a3640d07803284752326fdf4edf",
+    "google/siglip2-so400m-patch14-384": "e8e487298228002f3d8a82e0cd5c8ea9c567f57f",
+    "google/siglip2-so400m-patch16-256": "e8708ab72d125807e45b36fb7d4e0aacbb59f379",
+    "google/siglip2-so400m-patch16-384": "dd658faac399427308559e2c3ac1e99cbe43845d",
+    "google/siglip2-so400m-patch16-512": "ceea1cba8130d8271436da4828633198c176a775",
+    "google/siglip2-giant-opt-patch16-256": "46d7129e1aa1527cc5a44d86fb35250df3abf0aa",
+    "google/siglip2-giant-opt-patch16-384": "a713301b217d38485fb2204c808367d10bc3cc40",
+}
 WANTED = {"siglip": "choose a fixed-resolution SigLIP", "paligemma": "choose a PaliGemma (the first, not PaliGemma 2)"}
 
 
@@ -47,9 +75,9 @@ def check_config(folder, shown, expected="siglip"):
 
 
 def snapshots(checkpoint):
-    """The folders in the cache that hold a version of this checkpoint, the newest first."""
+    """The folders in the cache that hold the pinned version of this checkpoint, or any version, the newest first."""
     folder = Path(constants.HF_HUB_CACHE) / f"models--{checkpoint.replace('/', '--')}" / "snapshots"
-    return sorted(folder.glob("*"), key=os.path.getmtime, reverse=True)
+    return sorted(folder.glob(REVISIONS.get(checkpoint, "*")), key=os.path.getmtime, reverse=True)
 
 
 def is_complete(folder):
@@ -125,6 +153,8 @@ def explain(status, code, checkpoint):
     """Raise the LessonError that an HTTP status calls for; return if it is none."""
     if code == "GatedRepo" or status == 403:
         raise LessonError(f"{checkpoint} is gated: accept its licence on its page on the hub, then `hf auth login`")
+    if code == "RevisionNotFound":
+        raise LessonError(f"the version of {checkpoint} that utils/hub.py pins is gone from the hub; take it out there")
     if code == "RepoNotFound" or status in (401, 404):
         raise LessonError(f"{checkpoint} does not exist on the hub, or is private; check the name, or `hf auth login`")
     if status == 429:
@@ -136,8 +166,8 @@ def explain(status, code, checkpoint):
 
 
 def ask_for_files(checkpoint):
-    """-> the newest version's commit, the names of its files that are needed, config.json first"""
-    answer = ask(f"{constants.ENDPOINT}/api/models/{checkpoint}/revision/main", checkpoint)
+    """-> the commit of the pinned or the newest version, the names of its files that are needed, config.json first"""
+    answer = ask(f"{constants.ENDPOINT}/api/models/{checkpoint}/revision/{REVISIONS.get(checkpoint, 'main')}", checkpoint)
     try:
         known = answer.json()
         names = [file["rfilename"] for file in known["siblings"]]

@@ -185,14 +185,14 @@ EMBEDDINGS = [
 ]  # fmt: skip
 
 # stages "attention head": (AttentionHead, x) -> (batch, tokens, head_width), "attention": (MultiHeadAttention, x) -> shape of x
-QK, SCALE, SOFTMAX = "queries @ keys.transpose(-1, -2)", "* self.head_width**-0.5", "scores.softmax(dim=-1)"
+QK, SCALE, SOFTMAX = "queries @ keys.transpose(-1, -2)", "self.head_width**-0.5", "scores.softmax(dim=-1)"
 EITHER = [  # what goes wrong in one head goes wrong in many
     ("divided by sqrt(width)", "the scores are divided by sqrt(width) instead of sqrt(head width)",
-     "generic", (SCALE, "* x.shape[-1] ** -0.5")),
+     "generic", (SCALE, "x.shape[-1] ** -0.5")),
     ("not scaled", "the scores are not divided by sqrt(head width)",
-     "generic", (SCALE, "")),
+     "generic", (SCALE, "1")),
     ("scaled twice", "the scores are divided by sqrt(head width) twice",
-     "scaling before F.scaled_dot_product_attention, which scales", (SCALE, "/ self.head_width")),
+     "scaling before F.scaled_dot_product_attention, which scales", (SCALE, "self.head_width**-1")),
     ("softmax over queries", "the softmax runs over the queries (dim=-2); each query's weights must sum to one (dim=-1)",
      "nerminnuraydogan/vision-transformer#1", (SOFTMAX, "scores.softmax(dim=-2)")),
     ("no softmax", "the scores themselves are taken as weights: the softmax is missing",
@@ -220,7 +220,7 @@ ATTENTION = [
     for name, sentence, source, *changes in [
         *EITHER,
         ("divided by sqrt(heads)", "the scores are divided by sqrt(number of heads) instead of sqrt(head width)",
-         "generic", (SCALE, "* self.heads**-0.5")),
+         "generic", (SCALE, "self.heads**-0.5")),
         ("softmax over heads", "the softmax runs over the heads (dim=1); each query's weights must sum to one (dim=-1)",
          "nerminnuraydogan/vision-transformer#1", (SOFTMAX, "scores.softmax(dim=1)")),
         ("keys and values exchanged", "keys and values are exchanged",
@@ -230,7 +230,7 @@ ATTENTION = [
         ("no bias of the queries", "the queries are computed without their bias",
          "generic", ("self.q_proj(x)", "F.linear(x, self.q_proj.weight)")),
         ("one wide head", "there is one head as wide as the model instead of several narrow ones",
-         "generic", (VIEW, "x[:, None]"), (SCALE, "* x.shape[-1] ** -0.5"), (MERGED, "weights @ values")),
+         "generic", (VIEW, "x[:, None]"), (SCALE, "x.shape[-1] ** -0.5"), (MERGED, "weights @ values")),
         ("wrong view", "(batch, tokens, width) is viewed as (batch, heads, tokens, head width) without a transpose: heads mix tokens",
          "reczoo/FuxiCTR#30", (VIEW, "x.view(batch, self.heads, tokens, self.head_width)")),
         ("heads interleaved", "the width is split as (head width, heads): a head gets numbers from all over the width, not one block",
@@ -613,7 +613,7 @@ EQUIVALENT = [
     ),
     Mistake(
         "attention", "queries scaled", "dividing the queries by sqrt(head width) divides the scores by it",
-        "generic", Edit(siglip.MultiHeadAttention, (f"{QK} {SCALE}", f"(queries {SCALE}) @ keys.transpose(-1, -2)")),
+        "generic", Edit(siglip.MultiHeadAttention, (f"scores *= {SCALE}", ""), (QK, f"(queries * {SCALE}) @ keys.transpose(-1, -2)")),
     ),
     Mistake(
         "VLM logits", "positions from 0", "Gemma turns queries and keys by their positions; only the distance of two positions counts",

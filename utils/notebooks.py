@@ -13,6 +13,7 @@ def execute(path):
     """Run a notebook from a fresh kernel to its last cell. -> the notebook, with its new outputs"""
     notebook = nbformat.read(path, as_version=4)
     options = {"timeout": 120, "record_timing": False, "coalesce_streams": True}
+    options["extra_arguments"] = ["--log-level=ERROR"]  # without the kernel's warning that it listens on this machine
     NotebookClient(notebook, resources={"metadata": {"path": FOLDER}}, **options).execute()
     return notebook
 

@@ -4,7 +4,7 @@
 """
 
 import argparse
-import io
+import hashlib
 import os
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from PIL import Image
 from transformers import SiglipConfig, SiglipModel
 
 from utils.errors import LessonError
+from utils.hub import sha256
 from utils.pictures import sample_drawings
 from utils.reference import load_reference
 from utils.siglip import SigLIP
@@ -50,6 +51,7 @@ CHECKPOINTS = {
     "google/siglip2-giant-opt-patch16-384": (GIANT, 384, 16, 256000, 64, 1_163_659_776, 1_871_885_426),
 }
 PHOTOGRAPH = "http://images.cocodataset.org/val2017/000000039769.jpg"
+PHOTOGRAPH_SHA256 = "dea9e7ef97386345f7cff32f9055da4982da5471c48d575146c796ab4563b04e"
 # name: sentences, what transformers' own tests and tutorials publish for the photograph of two cats, tolerance
 PUBLISHED = {
     "google/siglip-base-patch16-224": [
@@ -85,27 +87,37 @@ def random_model(kind, config):
 
 
 @torch.no_grad()
+def run(model, pixels, ids):
+    """What leaves each stage in one pass through a hand-built model or transformers': their parts have the same names."""
+    vision, text, left = model.vision_model, model.text_model, {}
+    layers = list(vision.encoder.layers)
+    hooks = [
+        part.register_forward_hook(lambda part, _, output: left.update({part: output}))
+        for part in (vision, text, vision.embeddings, *layers)
+    ]
+    result = model(pixel_values=pixels, input_ids=ids)
+    for hook in hooks:
+        hook.remove()
+    return {
+        "embeddings": left[vision.embeddings],
+        f"all {len(layers)} hidden states": torch.stack([left[layer] for layer in layers]),
+        "last hidden state": left[vision][0],
+        "pooled vector": left[vision][1],
+        "text vector": left[text][1],
+        "logits": result if isinstance(result, torch.Tensor) else result.logits_per_image,
+    }
+
+
 def compare_stages(model, pixels, ids):
     """-> {attention: {stage: largest difference of the hand-built output from transformers', of the largest number}}"""
     with torch.device("meta"):
         ours = SigLIP(model.config)
     ours.load_state_dict(model.state_dict(), assign=True)  # the same tensors: no second copy in memory
-    differences = {}
-    vision, text = ours.vision_model, ours.text_model
+    mine, differences = run(ours, pixels, ids), {}
     for attention in ("eager", "sdpa"):
         model.set_attn_implementation(attention)
-        whole = model(pixel_values=pixels, input_ids=ids)
-        states = model.vision_model(pixels, output_hidden_states=True).hidden_states
-        stream, rows = vision.embeddings(pixels), {}
-        rows["embeddings"] = (stream, states[0])
-        mine = [stream := layer(stream) for layer in vision.encoder.layers]
-        rows[f"all {len(mine)} hidden states"] = (torch.cat(mine), torch.cat(states[1:]))
-        last, pooled = vision(pixels)
-        rows["last hidden state"] = (last, whole.vision_model_output.last_hidden_state)
-        rows["pooled vector"] = (pooled, whole.vision_model_output.pooler_output)
-        rows["text vector"] = (text(ids)[1], whole.text_model_output.pooler_output)
-        rows["logits"] = (ours(pixels, ids), whole.logits_per_image)
-        differences[attention] = {stage: ((a - b).abs().max() / b.abs().max()).item() for stage, (a, b) in rows.items()}
+        theirs = run(model, pixels, ids)
+        differences[attention] = {stage: ((mine[stage] - b).abs().max() / b.abs().max()).item() for stage, b in theirs.items()}
     return differences
 
 
@@ -133,15 +145,16 @@ def print_counts(name, model):
 
 
 def photograph():
-    """The two cats of COCO's 000000039769.jpg, cached. -> PIL image; a LessonError without a network"""
+    """The two cats of COCO's 000000039769.jpg, cached. -> PIL image; a LessonError if it is not to be had"""
     path = Path(constants.HF_HOME) / "siglip-by-hand" / "000000039769.jpg"
-    if not path.exists():
+    if not path.exists() or sha256(path) != PHOTOGRAPH_SHA256:
         try:
             answer = requests.get(PHOTOGRAPH, timeout=5)
             answer.raise_for_status()
-            Image.open(io.BytesIO(answer.content)).load()
-        except (requests.RequestException, OSError):
+        except requests.RequestException:
             raise LessonError(f"the photograph could not be fetched from {PHOTOGRAPH}; not measured") from None
+        if hashlib.sha256(answer.content).hexdigest() != PHOTOGRAPH_SHA256:
+            raise LessonError(f"what {PHOTOGRAPH} sends is not the photograph; not measured")
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(".partial")
         partial.write_bytes(answer.content)

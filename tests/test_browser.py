@@ -1,0 +1,108 @@
+"""What a learner does after `make lab`: open each notebook in JupyterLab, in a real browser, and run all cells.
+
+`make test-browser`; needs Chromium and its driver (on Debian the packages chromium and chromium-driver).
+"""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+IS_OPEN = "return Boolean(window.jupyterapp && document.querySelector('.jp-NotebookPanel .jp-Cell'))"
+RUN_ALL = """
+const done = arguments[0];
+(async () => {
+  const app = window.jupyterapp;
+  await app.restored;
+  const panel = app.shell.currentWidget;
+  await panel.sessionContext.ready;
+  await panel.sessionContext.session.kernel.info;
+  const ran = await app.commands.execute('notebook:run-all-cells');
+  const cells = [...panel.content.model.cells].filter(cell => cell.type === 'code');
+  const outputs = cells.flatMap(cell => cell.outputs.toJSON());
+  const pictures = [...panel.node.querySelectorAll('img')];
+  await Promise.allSettled(pictures.map(picture => picture.decode()));
+  done({
+    ran,
+    never_run: cells.filter(cell => !cell.executionCount).length,
+    complaints: outputs.filter(output => output.output_type === 'error' || output.name === 'stderr'),
+    pictures: pictures.length,
+    broken: pictures.filter(picture => !picture.naturalWidth).map(picture => picture.alt),
+    without_alt: pictures.filter(picture => !picture.alt).length,
+  });
+})().catch(error => done({failed: String(error)}));
+"""
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory):
+    """JupyterLab as `make lab` starts it, on a copy of the repository (it saves by itself) -> the address of a notebook"""
+    folder = tmp_path_factory.mktemp("lab")
+    for name in ("notebooks", "utils", "models", "readme_imgs"):
+        shutil.copytree(ROOT / name, folder / "repository" / name)
+    own = {f"JUPYTER{name}": str(folder / name) for name in ("_CONFIG_DIR", "_DATA_DIR", "_RUNTIME_DIR", "LAB_SETTINGS_DIR")}
+    own |= {"JUPYTERLAB_WORKSPACES_DIR": str(folder / "workspaces"), "IPYTHONDIR": str(folder / "ipython")}
+    # All cells are drawn, also those that are scrolled away, so that every picture is seen.
+    settings = folder / "LAB_SETTINGS_DIR" / "@jupyterlab" / "notebook-extension" / "tracker.jupyterlab-settings"
+    settings.parent.mkdir(parents=True)
+    settings.write_text(json.dumps({"windowingMode": "none"}))
+    port = free_port()
+    options = [f"--port={port}", "--IdentityProvider.token=secret", "--no-browser", "--allow-root"]
+    options += ["--LabApp.default_url=/lab/tree/notebooks", "--LabApp.expose_app_in_browser=True", "--LabApp.news_url=None"]
+    command = [sys.executable, "-m", "jupyterlab", *options]
+    with open(folder / "log", "w") as log:
+        server = subprocess.Popen(command, cwd=folder / "repository", env=os.environ | own, stdout=log, stderr=log)
+    yield lambda name: f"http://127.0.0.1:{port}/lab/tree/notebooks/{name}?token=secret&reset"
+    server.terminate()
+    server.wait()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    from selenium import webdriver  # only `make test-browser` installs it
+
+    program, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    assert program and driver, "no Chromium with its driver here; on Debian: apt-get install chromium chromium-driver"
+    options = webdriver.ChromeOptions()
+    options.binary_location = program
+    for option in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--window-size=1300,1000"):
+        options.add_argument(option)
+    browser = webdriver.Chrome(options, webdriver.ChromeService(driver))
+    browser.set_script_timeout(400)
+    yield browser
+    browser.quit()
+
+
+def open_page(browser, address):
+    """Wait for the server, then for the notebook in it."""
+    from selenium.common.exceptions import WebDriverException
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    def opened(browser):
+        if browser.current_url.partition("?")[0] != address.partition("?")[0]:
+            browser.get(address)
+        return browser.execute_script(IS_OPEN)
+
+    WebDriverWait(browser, 90, ignored_exceptions=[WebDriverException]).until(opened)
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_all_cells_run_without_a_complaint_and_every_picture_is_seen(path, lab, browser):
+    open_page(browser, lab(path.name))
+    seen = browser.execute_async_script(RUN_ALL)
+    assert seen.pop("pictures", 0) > 3, seen
+    assert seen == {"ran": True, "never_run": 0, "complaints": [], "broken": [], "without_alt": 0}
