@@ -111,7 +111,7 @@ class MultiHeadAttention(nn.Module):
         keys = self.split_heads(self.k_proj(x))
         values = self.split_heads(self.v_proj(x))
         scores = queries @ keys.transpose(-1, -2)  # (batch, heads, tokens, tokens)
-        scores *= self.head_width**-0.5  # in place: a second tensor of this size would take time and memory
+        scores *= self.head_width**-0.5  # in place: to make another tensor of this size takes time
         weights = scores.softmax(dim=-1)
         mixed = (weights @ values).transpose(1, 2)  # (batch, tokens, heads, head_width)
         return self.out_proj(mixed.reshape(x.shape))
