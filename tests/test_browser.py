@@ -9,9 +9,11 @@ import shutil
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
+import requests
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -35,7 +37,7 @@ const done = arguments[0];
     complaints: outputs.filter(output => output.output_type === 'error' || output.name === 'stderr'),
     pictures: pictures.length,
     broken: pictures.filter(picture => !picture.naturalWidth).map(picture => picture.alt),
-    without_alt: pictures.filter(picture => !picture.alt).length,
+    without_alt: pictures.filter(picture => picture.closest('.jp-MarkdownCell') && !picture.alt).length,
   });
 })().catch(error => done({failed: String(error)}));
 """
@@ -45,6 +47,20 @@ def free_port():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
+
+
+def answers(address):
+    try:
+        return requests.get(address, timeout=5).ok
+    except requests.ConnectionError:
+        return False
+
+
+def wait_for(condition, seconds=90):
+    started = time.monotonic()
+    while not condition():
+        assert time.monotonic() - started < seconds, "waited too long"
+        time.sleep(0.2)
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +81,7 @@ def lab(tmp_path_factory):
     command = [sys.executable, "-m", "jupyterlab", *options]
     with open(folder / "log", "w") as log:
         server = subprocess.Popen(command, cwd=folder / "repository", env=os.environ | own, stdout=log, stderr=log)
+    wait_for(lambda: answers(f"http://127.0.0.1:{port}/api/status?token=secret"))
     yield lambda name: f"http://127.0.0.1:{port}/lab/tree/notebooks/{name}?token=secret&reset"
     server.terminate()
     server.wait()
@@ -74,7 +91,7 @@ def lab(tmp_path_factory):
 def browser():
     from selenium import webdriver  # only `make test-browser` installs it
 
-    program, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    program, driver = shutil.which("chromium") or shutil.which("google-chrome"), shutil.which("chromedriver")
     assert program and driver, "no Chromium with its driver here; on Debian: apt-get install chromium chromium-driver"
     options = webdriver.ChromeOptions()
     options.binary_location = program
@@ -86,23 +103,11 @@ def browser():
     browser.quit()
 
 
-def open_page(browser, address):
-    """Wait for the server, then for the notebook in it."""
-    from selenium.common.exceptions import WebDriverException
-    from selenium.webdriver.support.ui import WebDriverWait
-
-    def opened(browser):
-        if browser.current_url.partition("?")[0] != address.partition("?")[0]:
-            browser.get(address)
-        return browser.execute_script(IS_OPEN)
-
-    WebDriverWait(browser, 90, ignored_exceptions=[WebDriverException]).until(opened)
-
-
 @pytest.mark.browser
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_all_cells_run_without_a_complaint_and_every_picture_is_seen(path, lab, browser):
-    open_page(browser, lab(path.name))
+    browser.get(lab(path.name))
+    wait_for(lambda: browser.execute_script(IS_OPEN))
     seen = browser.execute_async_script(RUN_ALL)
     assert seen.pop("pictures", 0) > 3, seen
     assert seen == {"ran": True, "never_run": 0, "complaints": [], "broken": [], "without_alt": 0}

@@ -21,8 +21,8 @@ from utils.siglip import SigLIP
 
 ROOT = Path(__file__).parents[1]
 NO_NETWORK = {"HF_HOME": "/nonexistent", "http_proxy": "http://127.0.0.1:9", "HF_ENDPOINT": "http://127.0.0.1:9"}
-# Billions of numbers to draw: `python -m utils.parity NAME --shape-only` measures the others on request.
-SMALL = ["google/siglip-base-patch16-224", "google/siglip-base-patch16-384", "google/siglip2-base-patch32-256"]
+# The larger ones have a billion weights to draw: `python -m utils.parity NAME --shape-only` measures these on request.
+UP_TO_LARGE = [name for name, (size, *_) in parity.CHECKPOINTS.items() if size in (parity.BASE, parity.LARGE)]
 
 
 @pytest.mark.parametrize("name", parity.CHECKPOINTS)
@@ -35,7 +35,7 @@ def test_a_checkpoints_shape_has_its_published_number_of_parameters(name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", UP_TO_LARGE)
 def test_the_hand_built_model_gives_transformers_outputs_in_every_checkpoints_shape(name, capsys):
     model = parity.random_model(SiglipModel, parity.shape_of(name))
     side, text = model.config.vision_config.image_size, model.config.text_config
