@@ -1,11 +1,13 @@
 """The checks are checked: each known mistake is planted and must be caught, and called by its own name."""
 
 import io
+import json
 from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 from transformers import SiglipImageProcessorPil
 
 from utils.checks import CheckError, check_exercise, compare
@@ -230,3 +232,31 @@ def test_a_damaged_checkpoint_is_one_clear_line(monkeypatch, copy_of_the_model, 
     with pytest.raises(LessonError, match=says) as caught:
         load_reference()
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("file", "called"),
+    [
+        ("model.safetensors", "model.safetensors"),
+        ("preprocessor_config.json", "preprocessor_config.json or processor_config.json"),
+        ("spiece.model", "tokenizer.json or spiece.model or tokenizer.model"),
+    ],
+)
+def test_a_checkpoint_of_which_a_file_is_missing_is_one_clear_line(monkeypatch, copy_of_the_model, file, called):
+    (copy_of_the_model / file).unlink()
+    monkeypatch.setenv("SIGLIP_CHECKPOINT", str(copy_of_the_model))
+    with pytest.raises(LessonError, match=f"copy lacks {called}; copy all files of the checkpoint there"):
+        load_reference()
+
+
+@pytest.mark.parametrize("kind", ["float16", "bfloat16"])
+def test_a_checkpoint_in_16_bits_is_loaded_in_32(monkeypatch, copy_of_the_model, kind):
+    weights = load_file(copy_of_the_model / "model.safetensors")
+    (copy_of_the_model / "model.safetensors").unlink()
+    rounded = {name: tensor.to(getattr(torch, kind)) for name, tensor in weights.items()}
+    save_file(rounded, copy_of_the_model / "model.safetensors", {"format": "pt"})
+    config = copy_of_the_model / "config.json"
+    replace(config, json.dumps(json.loads(config.read_text()) | {"dtype": kind}).encode())
+    monkeypatch.setenv("SIGLIP_CHECKPOINT", str(copy_of_the_model))
+    loaded = load_reference().model.state_dict()
+    assert all(loaded[name].equal(tensor.float()) for name, tensor in rounded.items())

@@ -181,7 +181,7 @@ def test_a_naflex_checkpoint_is_refused_before_its_weights_are_fetched(home):
 def test_a_repository_without_weights_in_safetensors_is_refused(home):
     with serve({name: body for name, body in FILES.items() if name != "model.safetensors"}) as hub:
         status, _, line, _ = fetch(hub.url, home)
-    assert status == 1 and "lacks files that a model is loaded from" in line
+    assert status == 1 and "tiny/siglip on the hub lacks model.safetensors; choose another" in line
 
 
 def test_weights_in_several_files_are_all_fetched(home):

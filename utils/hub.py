@@ -25,9 +25,10 @@ PATIENCE = 6  # seconds without an answer, or without a byte
 # Not 10 MB: a slow network, which does not bring those within PATIENCE, is told from a dead one.
 constants.DOWNLOAD_CHUNK_SIZE = 2**16
 constants.HF_HUB_DISABLE_XET = True  # its transfers report no bytes until whole blocks are there
-FILES = ("config.json", "*.safetensors", "*.safetensors.index.json", "preprocessor_config.json", "processor_config.json")
+PROCESSORS = ("preprocessor_config.json", "processor_config.json")
 TOKENIZERS = ("tokenizer.json", "spiece.model", "tokenizer.model")
-FILES += (*TOKENIZERS, "tokenizer_config.json", "special_tokens_map.json", "generation_config.json")
+FILES = ("config.json", "*.safetensors", "*.safetensors.index.json", *PROCESSORS, *TOKENIZERS)
+FILES += ("tokenizer_config.json", "special_tokens_map.json", "generation_config.json")
 # As the public benchmark MTEB pins them (mteb/models/model_implementations/siglip_models.py at commit 634a1bb).
 REVISIONS = {
     "google/siglip-base-patch16-224": "7fd15f0689c79d79e38b1c2e2e2370a7bf2761ed",
@@ -80,12 +81,12 @@ def snapshots(checkpoint):
     return sorted(folder.glob(REVISIONS.get(checkpoint, "*")), key=os.path.getmtime, reverse=True)
 
 
-def is_complete(folder):
-    """Whether all is there that a model is loaded from; weights may lie in several files, which an index names."""
+def lacking(folder):
+    """The files that a model is loaded from and that are not there; weights may lie in several, which an index names."""
     index = folder / "model.safetensors.index.json"
     weights = set(json.loads(index.read_text())["weight_map"].values()) if index.exists() else {"model.safetensors"}
-    needed = {"config.json", "preprocessor_config.json", *weights}
-    return all((folder / name).exists() for name in needed) and any((folder / name).exists() for name in TOKENIZERS)
+    needed = [("config.json",), *((name,) for name in sorted(weights)), PROCESSORS, TOKENIZERS]
+    return [" or ".join(names) for names in needed if not any((folder / name).exists() for name in names)]
 
 
 def drop_damaged(folder):
@@ -110,7 +111,7 @@ def fetch(checkpoint, expected="siglip"):
     for folder in snapshots(checkpoint):
         if damaged := drop_damaged(folder):
             print(f"{checkpoint}: {', '.join(damaged)} was damaged in the cache and is fetched again")
-        elif is_complete(folder):
+        elif not lacking(folder):
             check_config(folder, checkpoint, expected)
             return folder
     if constants.HF_HUB_OFFLINE:
@@ -128,8 +129,8 @@ def fetch(checkpoint, expected="siglip"):
         raise LessonError(f"{checkpoint} cannot be stored in {constants.HF_HUB_CACHE}: {error.strerror}; {way_out}") from None
     if damaged := drop_damaged(path.parent):
         raise LessonError(f"{checkpoint}: {', '.join(damaged)} arrived damaged and was removed; try again")
-    if not is_complete(path.parent):
-        raise LessonError(f"{checkpoint} on the hub lacks files that a model is loaded from; choose another checkpoint")
+    if missing := lacking(path.parent):
+        raise LessonError(f"{checkpoint} on the hub lacks {', '.join(missing)}; choose another checkpoint")
     return path.parent
 
 

@@ -25,7 +25,7 @@ from transformers import (  # noqa: E402
 from transformers.utils import logging  # noqa: E402
 
 from utils.errors import LessonError  # noqa: E402
-from utils.hub import check_config, fetch, is_hub_id  # noqa: E402
+from utils.hub import check_config, fetch, is_hub_id, lacking  # noqa: E402
 from utils.siglip import preprocess  # noqa: E402
 
 # No advice about packages that this project does not use, no bars for a load that takes a tenth of a second.
@@ -118,6 +118,8 @@ def find_folder(checkpoint, variable="SIGLIP_CHECKPOINT", expected="siglip"):
     for folder, shown in ((path, str(checkpoint)), (bundled, f"models/{path.name}")):
         if folder.is_dir():
             check_config(folder, shown, expected)
+            if missing := lacking(folder):
+                raise LessonError(f"{shown} lacks {', '.join(missing)}; copy all files of the checkpoint there")
             return folder, shown
     if is_hub_id(checkpoint):
         return fetch(checkpoint, expected), checkpoint
