@@ -159,7 +159,8 @@ nothing of photographs.
 **What it is.** {parameters} parameters: the vision tower of
 [siglip-mini-patch16-224](../siglip-mini-patch16-224/README.md), unchanged, without its pooling head; one linear
 projector; a Gemma of {layers} layers and width {width} (Google's: 18 and 2048) with a vocabulary of {vocabulary}
-pieces learned from the captions. The weights are stored in 16 bits and loaded as float32.
+pieces learned from the captions, and of PaliGemma's tokens for the image, places and shapes. The weights are stored in
+16 bits and loaded as float32.
 
 **What it can do.** Describe scenes of one to three drawings, of the things and on the backgrounds that the tower's
 card names. Three prompts: `describe`, `count`, `background`. Captions name the things in alphabetical order.
