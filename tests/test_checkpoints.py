@@ -1,4 +1,4 @@
-"""Nothing is hard-coded to the bundled models: notebooks run on a base-size SigLIP, files like SigLIP 2's, an odd PaliGemma."""
+"""Nothing is hard-coded to the bundled models: notebooks run on other SigLIPs and another PaliGemma."""
 
 import json
 import os
@@ -29,10 +29,10 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 @pytest.fixture(scope="session")
 def base_checkpoint(tmp_path_factory):
-    """A folder with a SigLIP of base width and depth: random weights, biases and norms too; the bundled model's tokenizer."""
+    """A folder with a SigLIP of base width and another depth: random weights, biases too; the bundled model's tokenizer."""
     folder = tmp_path_factory.mktemp("models") / "siglip-base-random"
     text = dict(vocab_size=900, max_position_embeddings=16, num_hidden_layers=2, pad_token_id=1, bos_token_id=1, eos_token_id=1)
-    random_model(SiglipModel, SiglipConfig(text_config=text, vision_config={})).save_pretrained(folder)
+    random_model(SiglipModel, SiglipConfig(text_config=text, vision_config={"num_hidden_layers": 7})).save_pretrained(folder)
     for name in ("preprocessor_config.json", "tokenizer_config.json", "spiece.model"):
         shutil.copy(BUNDLED / name, folder)
     yield folder
