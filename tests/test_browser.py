@@ -15,8 +15,9 @@ from pathlib import Path
 import pytest
 import requests
 
+from utils.notebooks import PATHS
+
 ROOT = Path(__file__).parents[1]
-NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 IS_OPEN = "return Boolean(window.jupyterapp && document.querySelector('.jp-NotebookPanel .jp-Cell'))"
 RUN_ALL = """
 const done = arguments[0];
@@ -104,7 +105,7 @@ def browser():
 
 
 @pytest.mark.browser
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
 def test_all_cells_run_without_a_complaint_and_every_picture_is_seen(path, lab, browser):
     browser.get(lab(path.name))
     wait_for(lambda: browser.execute_script(IS_OPEN))

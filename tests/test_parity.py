@@ -87,6 +87,16 @@ def test_the_photograph_is_fetched_once_checked_by_its_hash_and_kept(monkeypatch
         assert parity.photograph().size == size and len(server.requests) == 2
 
 
+def test_a_photograph_that_cannot_be_stored_is_one_clear_line(monkeypatch, tmp_path):
+    (tmp_path / "home").write_text("a file where the folder should be: root may write into any folder")
+    monkeypatch.setattr(parity.constants, "HF_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(parity, "PHOTOGRAPH_SHA256", hashlib.sha256(b"cats").hexdigest())
+    with serve({"cats.jpg": b"cats"}) as server:
+        monkeypatch.setattr(parity, "PHOTOGRAPH", f"{server.url}/store/cats.jpg")
+        with pytest.raises(LessonError, match="the photograph cannot be stored in .*; not measured"):
+            parity.photograph()
+
+
 def test_what_is_not_the_photograph_is_neither_measured_nor_kept(monkeypatch, tmp_path):
     monkeypatch.setattr(parity.constants, "HF_HOME", str(tmp_path))
     with serve({"cats.jpg": b"<html>Welcome to the hotel</html>"}) as server:

@@ -155,10 +155,13 @@ def photograph():
             raise LessonError(f"the photograph could not be fetched from {PHOTOGRAPH}; not measured") from None
         if hashlib.sha256(answer.content).hexdigest() != PHOTOGRAPH_SHA256:
             raise LessonError(f"what {PHOTOGRAPH} sends is not the photograph; not measured")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".partial")
-        partial.write_bytes(answer.content)
-        os.replace(partial, path)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            partial = path.with_suffix(".partial")
+            partial.write_bytes(answer.content)
+            os.replace(partial, path)
+        except OSError as error:
+            raise LessonError(f"the photograph cannot be stored in {path.parent} ({error.strerror}); not measured") from None
     return Image.open(path)
 
 
