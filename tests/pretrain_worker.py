@@ -1,19 +1,18 @@
-"""One process of the pretraining tests: a tiny recipe on made-up drawings. Run by test_pretrain.py, alone or by torchrun.
+"""A tiny recipe on made-up drawings, for test_pretrain.py: in its own process, in another one, or in several by torchrun.
 
-`pretrain_worker.py train FOLDER` trains to the end (from the last checkpoint, if there is one);
-`pretrain_worker.py loss FOLDER` writes this process' loss and gradients on its share of a fixed batch.
+`pretrain_worker.py FOLDER [STEP]` does what `run` does; with STEP, it dies as if killed while it saves that step.
 """
 
 import os
 import sys
 from pathlib import Path
 
-import torch
-import torch.distributed as dist
-
 from utils.pretrain.concepts import NAMES
 from utils.pretrain.drawings import SIZE
 from utils.pretrain.train import Recipe, Stage, sigmoid_loss, train, world
+
+import torch
+import torch.distributed as dist
 
 TINY = Recipe((Stage(64, 8, 6), Stage(96, 8, 6)), width=64, vision_layers=1, text_layers=1, warm_up=2)
 PAIRS, WIDTH = 8, 16
@@ -36,7 +35,8 @@ def fixed_batch():
     return images, texts, torch.tensor([2.3]), torch.tensor([-10.0])
 
 
-def write_loss(folder):
+def loss_of_share():
+    """The loss of this process' share of the fixed batch, and its gradients on images, texts, scale and bias."""
     rank, processes = world()
     images, texts, scale, bias = fixed_batch()
     mine = slice(rank * PAIRS // processes, (rank + 1) * PAIRS // processes)
@@ -45,22 +45,41 @@ def write_loss(folder):
         leaf.requires_grad_()
     loss = sigmoid_loss(*leaves)
     loss.backward()
-    torch.save([loss.detach(), *(leaf.grad for leaf in leaves)], folder / f"loss-{rank}-of-{processes}.pt")
+    return [loss.detach(), *(leaf.grad for leaf in leaves)]
 
 
-def main(task, folder):
-    if "RANK" in os.environ:
-        dist.init_process_group("gloo")
-    if task == "loss":
-        write_loss(folder)
-    else:
-        model, history = train(TINY, made_up_drawings(), folder, checkpoint_seconds=0)
-        if world()[0] == 0:
-            torch.save({"model": model.state_dict(), "history": history}, folder / "result.pt")
-    if dist.is_initialized():
-        dist.destroy_process_group()
+def run(folder):
+    """Train to the end, from the last checkpoint in `folder` if there is one. -> {"model", "history", "loss"}
+
+    On one thread: the sums of several may round differently from one process to the next.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    model, history = train(TINY, made_up_drawings(), folder, checkpoint_seconds=0)
+    torch.set_num_threads(threads)
+    return {"model": model.state_dict(), "history": history, "loss": loss_of_share()}
+
+
+def die_while_saving(step):
+    """From now on the process ends at once, and cleans nothing up, when half of this step's checkpoint is written."""
+    save = torch.save
+
+    def save_half(state, path):
+        save(state, path)
+        if state["step"] == step:
+            os.truncate(path, os.path.getsize(path) // 2)
+            os._exit(1)
+
+    torch.save = save_half
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(1)
-    main(sys.argv[1], Path(sys.argv[2]))
+    work_folder = Path(sys.argv[1])
+    if len(sys.argv) > 2:
+        die_while_saving(int(sys.argv[2]))
+    if "RANK" in os.environ:
+        dist.init_process_group("gloo")
+    result = run(work_folder)
+    torch.save(result, work_folder / f"result-{world()[0]}.pt")
+    if dist.is_initialized():
+        dist.destroy_process_group()

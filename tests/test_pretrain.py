@@ -1,41 +1,38 @@
-"""How the bundled model was made: the chunked loss, interrupted training, and bad input."""
+"""How the bundled model was made and measured: the chunked loss, interrupted training, the styles, and bad input."""
 
+import json
 import os
-import resource
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import tarfile
-import time
 from pathlib import Path
+
+from utils.pretrain import concepts, drawings, train
+from utils.pretrain.drawings import HELD_OUT_STYLE, STYLES, TEST_PACKAGE, TEST_STYLE, PretrainError
+from utils.pretrain.evaluate import TESTS, name_drawings, position_gap
+from utils.pretrain.export import MODEL, make_card
+from utils.pretrain.scenes import SceneMaker
+from utils.pretrain.train import RECIPE, make_model, sigmoid_loss
 
 import pytest
 import torch
-from pretrain_worker import PAIRS, TINY, fixed_batch
+from pretrain_worker import PAIRS, TINY, fixed_batch, loss_of_share, made_up_drawings, run
 from safetensors.torch import save_file
 
-from utils.pretrain import concepts, drawings
-from utils.pretrain.drawings import PretrainError
-from utils.pretrain.evaluate import position_gap
-from utils.pretrain.export import MODEL
-from utils.pretrain.train import make_model, sigmoid_loss
-
 ROOT = Path(__file__).parents[1]
-WORKER = [str(ROOT / "tests" / "pretrain_worker.py")]
+WORKER = str(ROOT / "tests" / "pretrain_worker.py")
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+SCORES = json.loads((ROOT / MODEL / "scores.json").read_text(encoding="utf-8"))
 
 
-def start(task, folder, processes=1):
-    """The worker in processes of its own, by torchrun if there are several."""
-    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)] if processes > 1 else []
-    command = [sys.executable, *torchrun, *WORKER, task, str(folder)]
-    return subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-
-
-def finish(process):
-    _, errors = process.communicate(timeout=240)
-    assert process.returncode == 0, errors
+def start(*arguments):
+    """Python in another process, until it ends. -> its exit status, what it wrote to stderr"""
+    command = [sys.executable, *map(str, arguments)]
+    ended = subprocess.run(command, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, encoding="utf-8")
+    return ended.returncode, ended.stderr
 
 
 def work_folder(path):
@@ -47,9 +44,16 @@ def work_folder(path):
 
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory):
-    folder = work_folder(tmp_path_factory.mktemp("runs") / "uninterrupted")
-    finish(start("train", folder))
-    return torch.load(folder / "result.pt")
+    return run(work_folder(tmp_path_factory.mktemp("runs") / "uninterrupted"))
+
+
+@pytest.fixture(scope="module")
+def two_processes(tmp_path_factory):
+    """What each of two processes returns that torchrun starts together."""
+    folder = work_folder(tmp_path_factory.mktemp("runs") / "two")
+    status, errors = start("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", 2, WORKER, folder)
+    assert status == 0, errors
+    return [torch.load(folder / f"result-{rank}.pt") for rank in (0, 1)]
 
 
 # The loss
@@ -67,11 +71,10 @@ def test_the_loss_is_the_papers():
     assert sigmoid_loss(images, texts, scale, bias).item() == pytest.approx(total / PAIRS, abs=1e-5)
 
 
-def test_two_processes_compute_the_loss_and_gradients_of_one(tmp_path):
-    finish(start("loss", tmp_path))
-    finish(start("loss", tmp_path, processes=2))
-    loss, images, texts, scale, bias = torch.load(tmp_path / "loss-0-of-1.pt")
-    halves = [torch.load(tmp_path / f"loss-{rank}-of-2.pt") for rank in (0, 1)]
+@pytest.mark.slow
+def test_two_processes_compute_the_loss_and_gradients_of_one(two_processes):
+    loss, images, texts, scale, bias = loss_of_share()
+    halves = [result["loss"] for result in two_processes]
     close = dict(rtol=0, atol=1e-6)
     torch.testing.assert_close(sum(half[0] for half in halves) / 2, loss, **close)
     # A process divides by its own images, half of all: the mean over processes is the whole batch's gradient.
@@ -90,28 +93,24 @@ def test_scale_and_bias_start_as_in_the_paper():
 # Training
 
 
-def test_training_under_torchrun_follows_the_single_process(tmp_path, uninterrupted):
-    folder = work_folder(tmp_path / "two")
-    finish(start("train", folder, processes=2))
-    two = torch.load(folder / "result.pt")
+@pytest.mark.slow
+def test_training_under_torchrun_follows_the_single_process(two_processes, uninterrupted):
     # The encoders run in bfloat16, so the two runs round differently; a wrong gradient would differ in the first digit.
-    for (step, one_loss), (_, two_loss) in zip(uninterrupted["history"]["loss"], two["history"]["loss"], strict=True):
+    two = two_processes[0]["history"]["loss"]
+    for (step, one_loss), (_, two_loss) in zip(uninterrupted["history"]["loss"], two, strict=True):
         assert two_loss == pytest.approx(one_loss, abs=0.02), f"step {step}"
 
 
-def test_a_killed_run_goes_on_and_ends_with_the_same_weights(tmp_path, uninterrupted):
+@pytest.mark.slow
+def test_a_killed_run_goes_on_and_ends_with_the_same_weights(tmp_path, monkeypatch, uninterrupted):
     folder = work_folder(tmp_path / "killed")
-    process = start("train", folder)
-    while not (folder / "checkpoint.pt").exists():
-        assert process.poll() is None, process.stderr.read()
-        time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    stopped_at = torch.load(folder / "checkpoint.pt")["step"]
-    assert 0 < stopped_at < TINY.steps
-    (folder / "checkpoint.pt.partial").write_bytes(b"half a checkpoint")
-    finish(start("train", folder))
-    result = torch.load(folder / "result.pt")
+    start(WORKER, folder, TINY.steps - 3)
+    assert (folder / "checkpoint.pt.partial").exists()
+    assert torch.load(folder / "checkpoint.pt")["step"] == TINY.steps - 4
+    taken, take = [], train.training_step
+    monkeypatch.setattr(train, "training_step", lambda *arguments: taken.append(arguments[-1]) or take(*arguments))
+    result = run(folder)
+    assert taken == [*range(TINY.steps - 4, TINY.steps)]
     for name, weight in uninterrupted["model"].items():
         assert torch.equal(result["model"][name], weight), name
     for kept in ("loss", "scores"):
@@ -141,6 +140,84 @@ def test_the_position_score_tells_smooth_from_random():
     assert abs(position_gap(torch.randn(196, 192, generator=torch.Generator().manual_seed(0)))) < 0.05
 
 
+# Measuring: a style that training never saw, and one that no choice was made by
+
+
+@pytest.fixture
+def packages(monkeypatch):
+    """In place of npm: sets that draw two concepts, each in one colour. -> the names of the packages fetched so far"""
+    fetched = []
+    monkeypatch.setattr(drawings, "CONCEPTS", {"apple": "red apple", "bee": "honeybee"})
+
+    def fetch(package, folder):
+        fetched.append(package.name)
+        return package
+
+    def read_json(package, member):
+        if package is drawings.LABELS:
+            return [{"label": label} for label in drawings.CONCEPTS.values()]
+        square = {"body": f'<path fill="{"red" if package is TEST_PACKAGE else "blue"}" d="M0 0h8v8h-8z"/>'}
+        return {"width": 8, "height": 8, "icons": {"red-apple": square, "honeybee": square}}
+
+    monkeypatch.setattr(drawings, "fetch", fetch)
+    monkeypatch.setattr(drawings, "read_json", read_json)
+    return fetched
+
+
+def test_training_gets_no_drawing_of_the_test_style(tmp_path, packages):
+    trained, measured = drawings.prepare(tmp_path), drawings.prepare_test(tmp_path)
+    assert set(trained["style"]) == set(STYLES) and TEST_STYLE not in STYLES
+    assert trained["pixels"][:, 0].max() == 0  # not a red one among them
+    assert measured["style"] == [TEST_STYLE] * 2 and measured["name"] == ["apple", "bee"]
+    assert measured["pixels"][:, 0].min() == 255
+
+
+def test_drawings_are_rendered_once_and_the_test_style_leaves_them_alone(tmp_path, packages):
+    first = drawings.prepare(tmp_path)
+    kept = (tmp_path / "drawings.pt").read_bytes()
+    packages.clear()
+    drawings.prepare_test(tmp_path)
+    assert packages == [drawings.LABELS.name, TEST_PACKAGE.name]
+    assert torch.equal(drawings.prepare(tmp_path)["pixels"], first["pixels"])
+    assert packages == [drawings.LABELS.name, TEST_PACKAGE.name]
+    assert (tmp_path / "drawings.pt").read_bytes() == kept
+
+
+def test_nothing_is_tuned_by_the_test_style(uninterrupted):
+    assert TEST_STYLE != HELD_OUT_STYLE
+    assert {floor for name, (_, floor) in TESTS.items() if name.startswith("test style")} == {None}
+    looked_at = {name for scores in uninterrupted["history"]["scores"] for name in scores}
+    assert "unseen style top-1" in looked_at and not any(name.startswith("test style") for name in looked_at)
+
+
+def test_the_test_style_draws_at_least_sixty_concepts():
+    assert SCORES["by style"][TEST_STYLE]["drawings"] >= 60
+
+
+def test_naming_counts_the_first_and_the_first_five():
+    number, third = len(concepts.NAMES), len(concepts.NAMES) // 3
+    places = [0] * third + [4] * third + [5] * (number - 2 * third)
+
+    class Judge:
+        """Ranks the right name of a third of the drawings first, of the next third fifth, and of the others sixth."""
+
+        def rank_names(self, images):
+            wrong = [[name for name in range(number) if name != right] for right in range(number)]
+            return torch.tensor([names[:at] + [right] + names[at:] for right, (names, at) in enumerate(zip(wrong, places))])
+
+    made_up = {key: value if key == "tags" else value[:number] for key, value in made_up_drawings().items()}
+    score, mistakes = name_drawings(Judge(), SceneMaker(made_up), made_up, "noto")
+    assert score == pytest.approx({"drawings": number, "top-1": third / number, "top-5": 2 * third / number})
+    assert mistakes[0] == [concepts.NAMES[third], concepts.NAMES[0]] and len(mistakes) == number - third
+
+
+def test_the_card_is_what_the_code_writes_from_the_scores_and_the_history():
+    card = (ROOT / MODEL / "README.md").read_text(encoding="utf-8")
+    history = json.loads((ROOT / MODEL / "history.json").read_text(encoding="utf-8"))
+    cores = int(re.search(r"on (\d+) cores", card)[1])  # the card alone knows
+    assert make_card(history, RECIPE, SCORES, cores) == card
+
+
 # Bad input: one line, and nothing half-written
 
 
@@ -154,11 +231,12 @@ def test_a_package_with_a_wrong_hash_is_refused_and_removed(tmp_path):
     assert not path.exists()
 
 
+@pytest.mark.skipif(os.name == "nt", reason="a shell script plays npm")
 @pytest.mark.parametrize("program", ["no npm at all", "npm that fails"])
 def test_npm_trouble_is_one_clear_line(tmp_path, monkeypatch, program):
     (tmp_path / "bin").mkdir()
     if program == "npm that fails":
-        (tmp_path / "bin" / "npm").write_text("#!/bin/sh\nexit 1\n")
+        (tmp_path / "bin" / "npm").write_text("#!/bin/sh\nexit 1\n", encoding="utf-8")
         (tmp_path / "bin" / "npm").chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     expected = "npm is not installed" if program == "no npm at all" else "check the network"
@@ -174,6 +252,7 @@ def test_a_drawing_that_does_not_render_is_named(svg):
 
 @pytest.mark.parametrize("save", [torch.save, save_file], ids=["torch", "safetensors"])
 def test_a_full_disk_leaves_the_old_file_whole(tmp_path, save):
+    resource = pytest.importorskip("resource", reason="a limit on file sizes plays the full disk, and Windows has none")
     path = tmp_path / "weights"
     path.write_bytes(b"the old file")
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)

@@ -4,7 +4,7 @@ import argparse
 
 try:
     from utils.pretrain import evaluate, export, train, vlm, vlm_export
-    from utils.pretrain.drawings import PretrainError, prepare
+    from utils.pretrain.drawings import PretrainError, prepare, prepare_test
 except ModuleNotFoundError as error:
     raise SystemExit(f"pretrain: the package {error.name!r} is missing; `make pretrain` installs it") from None
 
@@ -16,7 +16,8 @@ def main():
     chosen = parser.parse_args()
     drawings = prepare(train.FOLDER)
     if chosen.eval:
-        siglip, (captions, _) = evaluate.measure(export.MODEL, drawings), vlm_export.measure(drawings)
+        siglip = evaluate.measure(export.MODEL, drawings, prepare_test(train.FOLDER))
+        captions, _ = vlm_export.measure(drawings)
         missed = evaluate.missed_floors(siglip["scores"]) + vlm_export.missed_floors(captions)
     else:
         missed = make_vlm(drawings) if chosen.vlm else make_siglip(drawings)
@@ -26,12 +27,13 @@ def main():
 
 def make_siglip(drawings):
     """Train and write everything; return the floors that were missed."""
+    test_drawings = prepare_test(train.FOLDER)  # now, so that a missing network stops nothing after hours of training
     model, history = train.train(train.RECIPE, drawings)
     export.export_model(model, train.RECIPE, train.FOLDER)
     export.export_history(history, train.RECIPE)
     export.export_sample(drawings)
     export.export_sheet(drawings)
-    results = evaluate.measure(export.MODEL, drawings)
+    results = evaluate.measure(export.MODEL, drawings, test_drawings)
     export.write_card(history, train.RECIPE, results, drawings)
     return evaluate.missed_floors(results["scores"])
 

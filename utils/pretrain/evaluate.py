@@ -4,27 +4,29 @@ import json
 import random
 from pathlib import Path
 
+from utils.pretrain.concepts import BACKGROUNDS, NAMES
+from utils.pretrain.drawings import HELD_OUT_STYLE, MONOTONE_STYLES, STYLES, TEST_STYLE, write_whole
+from utils.pretrain.scenes import SceneMaker, english, phrase
+
 import torch
 import torch.nn.functional as F
 from PIL import Image
 from transformers import AutoProcessor, SiglipModel
 
-from utils.pretrain.concepts import BACKGROUNDS, NAMES
-from utils.pretrain.drawings import HELD_OUT_STYLE, MONOTONE_STYLES, STYLES, write_whole
-from utils.pretrain.scenes import SceneMaker, english, phrase
-
 SCENES = 300  # scenes in each of the drawn tests
 # score: (what it asks, the least it must reach)
 TESTS = {
-    "unseen style, top-1": ("all drawings of the style never trained on, among all names", 0.45),
+    "unseen style, top-1": ("all drawings of a style never trained on, but tuned by, among all names", 0.45),
     "unseen style, top-5": ("the right name among the first five", 0.75),
+    "test style, top-1": ("all drawings of a style neither trained on nor tuned by, among all names", None),
+    "test style, top-5": ("the right name among the first five", None),
     "trained styles, top-1": ("all drawings of the styles trained on, among all names", 0.85),
     "six coloured trained styles, top-1": ("the same without the two black-only styles", None),
     "held-out pairs": ("two objects never trained on together, among 10 captions", 0.80),
-    "held-out pairs, unseen style": ("the same, drawn in the style never trained on", None),
+    "held-out pairs, unseen style": ("the same, drawn in the unseen style", None),
     "background": ("the background's colour, among ten", 0.95),
     "count": ("one, two or three of the same", 0.80),
-    "count, unseen style": ("the same, drawn in the style never trained on", None),
+    "count, unseen style": ("the same, drawn in the unseen style", None),
     "sample, unseen style, top-1": ("the drawings in sample/, among all names", None),
     "position gap": ("cosine similarity of neighbouring position vectors, less that of those 7 or more apart", 0.3),
 }
@@ -80,6 +82,17 @@ def plain_drawings(scenes, drawings, style, canvas=224):
     rows = [row for row, its_style in enumerate(drawings["style"]) if its_style == style]
     pixels = scenes.draw([scenes.plain(drawings["name"][row], row) for row in rows], canvas)
     return to_images(pixels), torch.tensor([NAMES.index(drawings["name"][row]) for row in rows])
+
+
+def name_drawings(judge, scenes, drawings, style):
+    """Every drawing of a style named among all names. -> {"drawings", "top-1", "top-5"}, mistakes [[true, named], ...]"""
+    images, truth = plain_drawings(scenes, drawings, style)
+    ranked = judge.rank_names(images)
+    right = ranked[:, :5] == truth[:, None]
+    wrong = (~right[:, 0]).nonzero()[:, 0].tolist()
+    top_1, top_5 = right[:, 0].float().mean().item(), right.any(1).float().mean().item()
+    mistakes = [[NAMES[truth[i]], NAMES[ranked[i, 0]]] for i in wrong]
+    return {"drawings": len(truth), "top-1": top_1, "top-5": top_5}, mistakes
 
 
 def other_pairs(rng, names):
@@ -141,18 +154,15 @@ def sample_score(judge, folder):
     return sum(right) / len(right)
 
 
-def evaluate(folder, drawings):
-    """Every score of the model card. -> {"scores": {...}, "by style": {...}, "mistakes": [[true, named], ...]}"""
+def evaluate(folder, drawings, test_drawings):
+    """Every score of the model card. -> {"scores": {...}, "by style": {...}, "mistakes": [[true, named], ...]}
+
+    `by style` has the test style, too; `mistakes` are those in the held-out style.
+    """
     judge, scenes = Judge(folder), SceneMaker(drawings)
-    by_style, mistakes = {}, []
-    for style in STYLES:
-        images, truth = plain_drawings(scenes, drawings, style)
-        ranked = judge.rank_names(images)
-        right = ranked[:, :5] == truth[:, None]
-        by_style[style] = {"top-1": right[:, 0].float().mean().item(), "top-5": right.any(1).float().mean().item()}
-        if style == HELD_OUT_STYLE:
-            wrong = (~right[:, 0]).nonzero()[:, 0].tolist()
-            mistakes = [[NAMES[truth[i]], NAMES[ranked[i, 0]]] for i in wrong]
+    named = {style: name_drawings(judge, scenes, drawings, style) for style in STYLES}
+    named[TEST_STYLE] = name_drawings(judge, SceneMaker(test_drawings), test_drawings, TEST_STYLE)
+    by_style = {style: score for style, (score, _) in named.items()}
     trained = [by_style[style]["top-1"] for style in STYLES if style != HELD_OUT_STYLE]
     coloured = [by_style[s]["top-1"] for s in STYLES if s != HELD_OUT_STYLE and s not in MONOTONE_STYLES]
     seen_pairs, new_pairs = scenes, SceneMaker(drawings, pairs="held out")
@@ -160,6 +170,8 @@ def evaluate(folder, drawings):
     scores = {
         "unseen style, top-1": by_style[HELD_OUT_STYLE]["top-1"],
         "unseen style, top-5": by_style[HELD_OUT_STYLE]["top-5"],
+        "test style, top-1": by_style[TEST_STYLE]["top-1"],
+        "test style, top-5": by_style[TEST_STYLE]["top-5"],
         "trained styles, top-1": sum(trained) / len(trained),
         "six coloured trained styles, top-1": sum(coloured) / len(coloured),
         "held-out pairs": pair_score(judge, new_pairs, random.Random("pairs")),
@@ -172,7 +184,7 @@ def evaluate(folder, drawings):
     }
     rounded = {name: round(value, 3) for name, value in scores.items()}
     by_style = {style: {k: round(v, 3) for k, v in values.items()} for style, values in by_style.items()}
-    return {"scores": rounded, "by style": by_style, "mistakes": mistakes}
+    return {"scores": rounded, "by style": by_style, "mistakes": named[HELD_OUT_STYLE][1]}
 
 
 def missed_floors(scores):
@@ -191,11 +203,20 @@ def score_table(scores):
     return "\n".join(lines)
 
 
-def measure(folder, drawings):
+def style_table(by_style):
+    """How many drawings of each style are named right, as a Markdown table."""
+    note = {HELD_OUT_STYLE: " (unseen style)", TEST_STYLE: " (test style)"}
+    lines = ["| style | drawings | top-1 | top-5 |", "|---|---|---|---|"]
+    for style, score in by_style.items():
+        lines.append(f"| {style}{note.get(style, '')} | {score['drawings']} | {score['top-1']:.3f} | {score['top-5']:.3f} |")
+    return "\n".join(lines)
+
+
+def measure(folder, drawings, test_drawings):
     """Evaluate, print the table, keep everything as scores.json in the model's folder; return it."""
-    results = evaluate(folder, drawings)
+    results = evaluate(folder, drawings, test_drawings)
     text = json.dumps(results, indent=1)
-    write_whole(Path(folder) / "scores.json", lambda temporary: temporary.write_text(text + "\n"))
+    write_whole(Path(folder) / "scores.json", lambda temporary: temporary.write_text(text + "\n", encoding="utf-8"))
     print(score_table(results["scores"]))
     return results
 

@@ -3,12 +3,12 @@
 import random
 from dataclasses import dataclass
 
+from utils.pretrain.concepts import BACKGROUNDS, NAMES, is_held_out
+from utils.pretrain.drawings import HELD_OUT_STYLE, MONOTONE_STYLES, SIZE
+
 import inflect
 import torch
 import torch.nn.functional as F
-
-from utils.pretrain.concepts import BACKGROUNDS, NAMES, is_held_out
-from utils.pretrain.drawings import HELD_OUT_STYLE, MONOTONE_STYLES, SIZE
 
 english = inflect.engine()
 NUMBER_WORDS = ("no", "one", "two", "three")

@@ -3,10 +3,10 @@
 import io
 import random
 
+from utils.pretrain.drawings import write_whole
+
 import sentencepiece
 from transformers import SiglipTokenizer
-
-from utils.pretrain.drawings import write_whole
 
 TEXT_LENGTH = 16
 VOCABULARY = 900

@@ -6,18 +6,18 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from utils.pretrain.drawings import PretrainError, prepare, write_whole
+from utils.pretrain.evaluate import naming_accuracy
+from utils.pretrain.scenes import SceneMaker
+from utils.pretrain.tokenizer import TEXT_LENGTH, VOCABULARY, make_tokenizer
+from utils.siglip import SigLIP
+
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from torch import nn
 from tqdm import tqdm
 from transformers import SiglipConfig, SiglipModel
-
-from utils.pretrain.drawings import PretrainError, prepare, write_whole
-from utils.pretrain.evaluate import naming_accuracy
-from utils.pretrain.scenes import SceneMaker
-from utils.pretrain.tokenizer import TEXT_LENGTH, VOCABULARY, make_tokenizer
-from utils.siglip import SigLIP
 
 FOLDER = Path("build/pretrain")
 CHECKPOINT_SECONDS = 180

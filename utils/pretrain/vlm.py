@@ -6,6 +6,11 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from utils.pretrain.concepts import NAMES
+from utils.pretrain.evaluate import to_images
+from utils.pretrain.scenes import NUMBER_WORDS, SceneMaker, english, phrase
+from utils.pretrain.train import CHECKPOINT_SECONDS, Staged, learning_rate_factor, restore, save_checkpoint, take_step
+
 import torch
 import torch.nn.functional as F
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
@@ -20,11 +25,6 @@ from transformers import (
     SiglipImageProcessorPil,
     SiglipModel,
 )
-
-from utils.pretrain.concepts import NAMES
-from utils.pretrain.evaluate import to_images
-from utils.pretrain.scenes import NUMBER_WORDS, SceneMaker, english, phrase
-from utils.pretrain.train import CHECKPOINT_SECONDS, Staged, learning_rate_factor, restore, save_checkpoint, take_step
 
 TOWER = Path("models/siglip-mini-patch16-224")
 FOLDER = Path("build/pretrain-vlm")

@@ -7,18 +7,18 @@ import tempfile
 import textwrap
 from pathlib import Path
 
-import matplotlib.pyplot as plt
-import numpy as np
-import torch
-from PIL import Image
-from transformers import PaliGemmaForConditionalGeneration, PaliGemmaProcessor
-
 from utils.pictures import TEST_SCENES
 from utils.pretrain.concepts import NAMES
 from utils.pretrain.drawings import HELD_OUT_STYLE, write_whole
 from utils.pretrain.evaluate import to_images
 from utils.pretrain.scenes import SceneMaker
 from utils.pretrain.vlm import BATCH, VOCABULARY, answers, caption_scores, generate
+
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+from PIL import Image
+from transformers import PaliGemmaForConditionalGeneration, PaliGemmaProcessor
 
 MODEL = Path("models/paligemma-mini-224")
 SCENES = Path("notebooks/images")
@@ -54,7 +54,8 @@ def measure(drawings, folder=MODEL):
         },
         "questions": {prompt: question_score(model, processor, seen, prompt) for prompt in ("count", "background")},
     }
-    write_whole(Path(folder) / "scores.json", lambda path: path.write_text(json.dumps(scores, indent=1) + "\n"))
+    text = json.dumps(scores, indent=1) + "\n"
+    write_whole(Path(folder) / "scores.json", lambda path: path.write_text(text, encoding="utf-8"))
     print(score_table(scores))
     return scores, mistakes
 
@@ -104,7 +105,7 @@ def export_scenes(drawings, folder=SCENES):
         sheet.paste(image, (index % COLUMNS * 224, index // COLUMNS * 224))
     write_whole(folder / "scenes.webp", lambda path: sheet.save(path, format="WEBP", lossless=True))
     captions = [answers(scene)["describe"] for _, scene in scenes]
-    write_whole(folder / "scenes.txt", lambda path: path.write_text("\n".join(captions) + "\n"))
+    write_whole(folder / "scenes.txt", lambda path: path.write_text("\n".join(captions) + "\n", encoding="utf-8"))
 
 
 def draw_failures(mistakes, path):
@@ -140,9 +141,9 @@ def write_card(model, history, recipe, scores, mistakes, folder=MODEL):
         batch=recipe.batch,
         images=f"{recipe.steps * recipe.batch:,}",
     )
-    write_whole(folder / "README.md", lambda path: path.write_text(card))
+    write_whole(folder / "README.md", lambda path: path.write_text(card, encoding="utf-8"))
     record = {"seconds": round(history["seconds"]), "scores": history["scores"], "loss": history["loss"]}
-    write_whole(folder / "history.json", lambda path: path.write_text(json.dumps(record)))
+    write_whole(folder / "history.json", lambda path: path.write_text(json.dumps(record), encoding="utf-8"))
 
 
 CARD = """---
