@@ -1,28 +1,33 @@
-VENV := .venv
 PYTHON ?= python3
-RUN := $(VENV)/bin/python
+RUN := .venv/bin/python
 
-.PHONY: lab test test-training test-browser test-versions notebooks figures download parity bench pretrain pretrain-vlm pretrain-eval
+.PHONY: lab test test-all test-training test-browser test-versions test-processors notebooks figures download parity bench
+.PHONY: pretrain pretrain-vlm pretrain-eval FORCE
 
-# Open the notebooks; from here, so that the pictures in readme_imgs/ are found. The first run sets up .venv.
-lab: $(VENV)/ready
-	$(RUN) -m jupyterlab --LabApp.default_url=/lab/tree/notebooks
+# Open the notebooks. The first run sets up .venv. In a container: make lab ARGS="--ip=0.0.0.0"
+lab:
+	$(PYTHON) utils/start.py lab $(ARGS)
 
-# Everything, from a bare machine: style, unit tests, and every output of every notebook compared with the stored one.
-test: $(VENV)/ready
-	$(RUN) -m ruff check .
-	$(RUN) -m ruff format --check .
-	$(RUN) -m pytest -m "not training and not browser" tests
-	$(RUN) -m pytest --nbval --nbval-current-env --nbval-cell-timeout=120 --nbval-kernel-startup-timeout=120 notebooks
+# What a change must pass, from a bare machine: style, unit tests, every output of every notebook. Minutes.
+test:
+	$(PYTHON) utils/start.py test
+
+# That, and what takes longer: other checkpoints, all shapes, a hub that stalls, two processes.
+test-all:
+	$(PYTHON) utils/start.py test-all
 
 # The trainings of notebooks 08 and 10, each with three other seeds: some minutes more.
-test-training: $(VENV)/ready
+test-training: .venv/ready
 	$(RUN) -m pytest -m training tests
 
 # Every notebook in JupyterLab, in a real browser: needs Chromium and its driver; some minutes.
-test-browser: $(VENV)/ready
+test-browser: .venv/ready
 	$(RUN) -m pip install --quiet selenium
 	$(RUN) -m pytest -m browser tests/test_browser.py
+
+# All notebooks as other processors compute them, and on other numbers of threads: half an hour.
+test-processors: .venv/ready
+	$(RUN) -m tests.processors
 
 # The hand-built model next to transformers of other versions, each in its own environment.
 test-versions:
@@ -36,38 +41,37 @@ test-versions:
 	done
 
 # Run every notebook again and store its outputs; twice in a row changes nothing.
-notebooks: $(VENV)/ready
+notebooks: .venv/ready
 	$(RUN) -m utils.notebooks
 
 # Draw readme_imgs/ again.
-figures: $(VENV)/ready
+figures: .venv/ready
 	$(RUN) -m utils.diagrams
 
 # Fetch a checkpoint in advance, once: make download CHECKPOINT=google/siglip-base-patch16-224
-download: $(VENV)/ready
+download: .venv/ready
 	$(RUN) -m utils.hub $(CHECKPOINT)
 
 # The hand-built model next to transformers, stage by stage: make parity CHECKPOINT=google/siglip-base-patch16-224
-parity: $(VENV)/ready
+parity: .venv/ready
 	$(RUN) -m utils.parity $(CHECKPOINT)
 
 # Time and memory of the hand-built tower at base size, next to transformers'; seconds of each notebook. Minutes.
-bench: $(VENV)/ready
+bench: .venv/ready
 	$(RUN) -m utils.bench
 
 # Fetch the drawings, train models/siglip-mini-patch16-224, measure and describe it. Goes on where it was stopped.
-pretrain: $(VENV)/ready
+pretrain: .venv/ready
 	$(RUN) -m utils.pretrain
 
 # Train models/paligemma-mini-224 on the tower of that one, measure and describe it. Goes on where it was stopped.
-pretrain-vlm: $(VENV)/ready
+pretrain-vlm: .venv/ready
 	$(RUN) -m utils.pretrain --vlm
 
 # Measure both models that lie in models/.
-pretrain-eval: $(VENV)/ready
+pretrain-eval: .venv/ready
 	$(RUN) -m utils.pretrain --eval
 
-$(VENV)/ready: requirements.txt
-	$(PYTHON) -m venv $(VENV)
-	$(RUN) -m pip install --quiet -r requirements.txt
-	touch $@
+# Whether .venv is whole cannot be told from its date alone.
+.venv/ready: FORCE
+	@$(PYTHON) utils/start.py setup

@@ -3,9 +3,11 @@
 import contextlib
 import hashlib
 import json
+import ssl
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import urlsplit
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -25,17 +27,33 @@ class Handler(BaseHTTPRequestHandler):
     def do_HEAD(self):
         self.do_GET()
 
+    def do_CONNECT(self):  # what a proxy is asked for
+        self.server.requests.append((self.command, self.path))
+        self.answer(self.server.fault)
+
     def do_GET(self):
         server = self.server
+        self.path = urlsplit(self.path).path  # as a proxy, it is sent whole addresses
         server.requests.append((self.command, self.path))
         fault = server.fault
         if fault == "silent":
-            time.sleep(60)
+            server.closed.wait(60)
+        elif fault == "trickles headers":  # never a second without a byte, never an answer
+            with contextlib.suppress(ConnectionError):
+                self.wfile.write(b"HTTP/1.1 200 OK\r\nX-Filler: ")
+                for _ in range(200):
+                    self.wfile.write(b"x")
+                    server.closed.wait(0.1)
+        elif fault == "no HTTP":
+            self.wfile.write(b"220 mail.example.org ESMTP\r\n")
+            self.close_connection = True
         elif fault == "log-in page":
             self.answer(200, b"<html>Welcome to the hotel</html>", Content_Type="text/html")
-        elif isinstance(fault, tuple) and (fault[0] == "always" or "/resolve/" in self.path):
-            _, status, code = fault
-            self.answer(status, **({"X_Error_Code": code} if code else {}))
+        elif fault == "expired token" and "Authorization" in self.headers:
+            self.answer(401, X_Error_Message="Invalid credentials in Authorization header")
+        elif isinstance(fault, tuple) and fault[0] in self.path:
+            _, status, headers = fault
+            self.answer(status, **headers)
         elif self.path.startswith("/api/models/"):
             siblings = [{"rfilename": name} for name in server.files]
             revision = self.path.rsplit("/", 1)[1]
@@ -52,11 +70,11 @@ class Handler(BaseHTTPRequestHandler):
 
     def send_file(self, name, commit, fault):
         body = self.server.files[name]
-        digest = hashlib.sha256(body).hexdigest()
+        digest = hashlib.sha1(b"blob %d\0" % len(body) + body).hexdigest()  # as git names a file
         headers = {"ETag": f'"{digest}"', "X_Repo_Commit": commit, "Accept_Ranges": "bytes"}
         if name.endswith(".safetensors"):
-            headers |= {"X_Linked_Etag": f'"{digest}"', "X_Linked_Size": len(body)}
-            if fault == "store elsewhere":
+            headers |= {"X_Linked_Etag": f'"{hashlib.sha256(body).hexdigest()}"', "X_Linked_Size": len(body)}
+            if self.server.store_elsewhere:
                 return self.answer(302, **headers, Location=f"http://localhost:{self.server.server_port}/store/{name}")
             if self.command == "GET":
                 return self.send_weights(body, headers, fault)
@@ -74,32 +92,45 @@ class Handler(BaseHTTPRequestHandler):
         elif fault == "stalls":
             self.answer(status, rest, send=rest[: len(rest) // 2], **headers)
             self.wfile.flush()
-            time.sleep(60)
+            server.closed.wait(60)
         elif fault == "cut always" or fault == "cut once" and not server.was_cut:
             server.was_cut = True
             self.answer(status, rest, send=rest[: len(rest) // 2] if fault == "cut once" else b"", **headers)
             self.close_connection = True
         elif fault == "trickles":
             self.answer(status, rest, send=b"", **headers)
+            began = time.monotonic()
             for chunk in range(0, len(rest), len(rest) // 10):
+                server.trickled = time.monotonic() - began
                 self.wfile.write(rest[chunk : chunk + len(rest) // 10])
                 time.sleep(0.9)
         else:
-            if fault == "slow":
-                time.sleep(2)
             self.answer(status, rest, **headers)
 
 
 @contextlib.contextmanager
-def serve(files, fault=None):
-    """`files`: {name: bytes}. -> the server; its `fault` can be changed, its `requests` be read, its address is `url`."""
+def serve(files, fault=None, store_elsewhere=False, certificate=None):
+    """`files`: {name: bytes}; `certificate`: a PEM file with its key, for https.
+
+    -> the server; its `fault` can be changed, its `requests` be read, its address is `url`.
+    A fault is a name, or (part of a path, status, headers); for CONNECT a status.
+    """
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
+    server.handle_error = lambda *_: None  # a client that goes away is what many of these tests are about
     server.files, server.fault, server.requests, server.was_cut = dict(files), fault, [], False
+    server.store_elsewhere, server.closed = store_elsewhere, threading.Event()
     server.url = f"http://127.0.0.1:{server.server_port}"
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    if certificate:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate)
+        # The handshake in the thread of the request: one that breaks it off must not end the server.
+        server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+        server.url = f"https://localhost:{server.server_port}"
+    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
     try:
         yield server
     finally:
+        server.closed.set()
         server.shutdown()
         server.server_close()

@@ -1,16 +1,17 @@
 """`make bench`: what it measures is what it says, and the README prints what it measured last."""
 
 import json
+import re
 from pathlib import Path
-
-import torch
 
 from utils import bench
 from utils.notebooks import PATHS
 from utils.parity import shape_of
 from utils.siglip import MultiHeadAttention
 
-README = (Path(__file__).parents[1] / "README.md").read_text()
+import torch
+
+README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 
 
 def test_a_row_counts_the_operations_of_the_whole_tower():
@@ -40,7 +41,22 @@ def test_fused_attention_is_the_same_attention():
 
 
 def test_the_readme_prints_the_last_measurement():
-    record = json.loads(bench.RECORD.read_text())
-    towers, times = "\n".join(bench.tower_table(record)), "\n".join(bench.notebook_table(record))
-    assert towers in README and times in README and record["machine"] in README
+    record = json.loads(bench.RECORD.read_text(encoding="utf-8"))
+    for table in (bench.crowd_table, bench.tower_table, bench.notebook_table):
+        assert "\n".join(table(record)) in README
+    assert record["machine"] in README
     assert len(record["towers"]) == 12 and list(record["notebooks"]) == [path.stem for path in PATHS]
+
+
+def test_a_crowded_machine_slows_a_notebook_down_by_no_more_than_its_share():
+    """As measured last: waiting threads make up at most 2.5 times the time that the others' share of the cores explains."""
+    record = json.loads(bench.RECORD.read_text(encoding="utf-8"))
+    alone, beside, crowd = (times["waiting"] for times in record["crowds"].values())
+    cores, kernels = (int(next(re.finditer(r"\d+", text)).group()) for text in (record["machine"], list(record["crowds"])[-1]))
+    assert beside <= 2.5 * alone and crowd <= 2.5 * kernels / cores * alone
+    assert alone <= 1.05 * record["crowds"]["nothing"]["spinning"]
+
+
+def test_a_crowd_is_all_started_before_any_of_it_is_timed(monkeypatch):
+    monkeypatch.setattr(bench, "PASSES", "print('ready', flush=True); input(); print(0.002)")
+    assert bench.crowd("waiting", kernels=3, busy=1) == 2.0

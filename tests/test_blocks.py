@@ -4,6 +4,12 @@ import os
 import subprocess
 import sys
 
+from utils.checks import CheckError, compare
+from utils.mistakes import CATALOGUE, EQUIVALENT, Edit, explain
+from utils.parity import random_model
+from utils.siglip import AttentionHead, SigLIP, TrimmedTower, VisionTransformer, sigmoid_loss
+from utils.vlm import VisionLanguageModel, answer_loss, generate, load_parts
+
 import pytest
 import torch
 from transformers import (
@@ -15,12 +21,6 @@ from transformers import (
     SiglipVisionConfig,
     SiglipVisionModel,
 )
-
-from utils.checks import CheckError, compare
-from utils.mistakes import CATALOGUE, EQUIVALENT, Edit, explain
-from utils.parity import random_model
-from utils.siglip import AttentionHead, SigLIP, TrimmedTower, VisionTransformer, sigmoid_loss
-from utils.vlm import VisionLanguageModel, answer_loss, generate, load_parts
 
 TINY = dict(hidden_size=64, intermediate_size=256, num_hidden_layers=3, num_attention_heads=4, image_size=64)
 

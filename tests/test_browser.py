@@ -12,10 +12,10 @@ import sys
 import time
 from pathlib import Path
 
+from utils.notebooks import PATHS
+
 import pytest
 import requests
-
-from utils.notebooks import PATHS
 
 ROOT = Path(__file__).parents[1]
 IS_OPEN = "return Boolean(window.jupyterapp && document.querySelector('.jp-NotebookPanel .jp-Cell'))"
@@ -57,7 +57,7 @@ def answers(address):
         return False
 
 
-def wait_for(condition, seconds=90):
+def wait_for(condition, seconds=900):
     started = time.monotonic()
     while not condition():
         assert time.monotonic() - started < seconds, "waited too long"
@@ -75,12 +75,12 @@ def lab(tmp_path_factory):
     # All cells are drawn, also those that are scrolled away, so that every picture is seen.
     settings = folder / "LAB_SETTINGS_DIR" / "@jupyterlab" / "notebook-extension" / "tracker.jupyterlab-settings"
     settings.parent.mkdir(parents=True)
-    settings.write_text(json.dumps({"windowingMode": "none"}))
+    settings.write_text(json.dumps({"windowingMode": "none"}), encoding="utf-8")
     port = free_port()
     options = [f"--port={port}", "--IdentityProvider.token=secret", "--no-browser", "--allow-root"]
     options += ["--LabApp.default_url=/lab/tree/notebooks", "--LabApp.expose_app_in_browser=True", "--LabApp.news_url=None"]
     command = [sys.executable, "-m", "jupyterlab", *options]
-    with open(folder / "log", "w") as log:
+    with open(folder / "log", "w", encoding="utf-8") as log:
         server = subprocess.Popen(command, cwd=folder / "repository", env=os.environ | own, stdout=log, stderr=log)
     wait_for(lambda: answers(f"http://127.0.0.1:{port}/api/status?token=secret"))
     yield lambda name: f"http://127.0.0.1:{port}/lab/tree/notebooks/{name}?token=secret&reset"
@@ -99,7 +99,7 @@ def browser():
     for option in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--window-size=1300,1000"):
         options.add_argument(option)
     browser = webdriver.Chrome(options, webdriver.ChromeService(driver))
-    browser.set_script_timeout(400)
+    browser.set_script_timeout(3600)
     yield browser
     browser.quit()
 

@@ -7,6 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+from utils.parity import random_model
+from utils.reference import load_reference
+
 import pytest
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 from transformers import (
@@ -17,9 +20,6 @@ from transformers import (
     SiglipImageProcessorPil,
     SiglipModel,
 )
-
-from utils.parity import random_model
-from utils.reference import load_reference
 
 ROOT = Path(__file__).parents[1]
 BUNDLED = ROOT / "models" / "siglip-mini-patch16-224"
@@ -53,7 +53,8 @@ def odd_vlm(tmp_path_factory):
     config.text_config.num_attention_heads, config.text_config.head_dim = 2, 24
     random_model(PaliGemmaForConditionalGeneration, config).save_pretrained(folder)
     processor = folder / "processor_config.json"
-    processor.write_text(processor.read_text().replace('"image_seq_length": 196', '"image_seq_length": 64'))
+    smaller = processor.read_text(encoding="utf-8").replace('"image_seq_length": 196', '"image_seq_length": 64')
+    processor.write_text(smaller, encoding="utf-8")
     return folder
 
 
@@ -69,7 +70,7 @@ def siglip2_checkpoint(tmp_path_factory):
     learner.normalizer = normalizers.Replace(" ", "▁")
     learner.pre_tokenizer = pre_tokenizers.Split("▁", "merged_with_next")
     special = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>"] + [f"<0x{byte:02X}>" for byte in range(256)]
-    captions = (ROOT / "notebooks" / "images" / "scenes.txt").read_text().splitlines()
+    captions = (ROOT / "notebooks" / "images" / "scenes.txt").read_text(encoding="utf-8").splitlines()
     learner.train_from_iterator(captions, trainers.BpeTrainer(vocab_size=700, special_tokens=special, show_progress=False))
     learned = json.loads(learner.to_str())["model"]
     merges = [tuple(merge) for merge in learned["merges"]]
@@ -85,7 +86,7 @@ def siglip2_checkpoint(tmp_path_factory):
 
 def run_notebook(path, **environment):
     """Every cell must run; outputs are not compared."""
-    options = ["--nbval-lax", "--nbval-current-env", "--nbval-cell-timeout=300", "-p", "no:cacheprovider", "-q"]
+    options = ["--nbval-lax", "--nbval-current-env", "--nbval-cell-timeout=3600", "-p", "no:cacheprovider", "-q"]
     command = [sys.executable, "-m", "pytest", *options, str(path)]
     done = subprocess.run(command, env=os.environ | environment, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-3000:]

@@ -6,6 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+from utils.pretrain.concepts import NAMES
+from utils.pretrain.evaluate import Judge, missed_floors, position_gap, sample_score, score_table
+from utils.siglip import SigLIP
+
 import numpy as np
 import pytest
 import torch
@@ -13,13 +17,9 @@ from PIL import Image
 from safetensors.torch import load_file
 from transformers import AutoProcessor, SiglipModel
 
-from utils.pretrain.concepts import NAMES
-from utils.pretrain.evaluate import Judge, missed_floors, position_gap, sample_score, score_table
-from utils.siglip import SigLIP
-
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "models" / "siglip-mini-patch16-224"
-SCORES = json.loads((FOLDER / "scores.json").read_text())
+SCORES = json.loads((FOLDER / "scores.json").read_text(encoding="utf-8"))
 
 
 @pytest.fixture(scope="module")
@@ -143,12 +143,12 @@ def test_the_position_table_gives_the_score_that_the_card_prints(model):
 
 
 def test_the_card_prints_the_measured_scores():
-    assert score_table(SCORES["scores"]) in (FOLDER / "README.md").read_text()
+    assert score_table(SCORES["scores"]) in (FOLDER / "README.md").read_text(encoding="utf-8")
 
 
 def test_the_readme_prints_the_measured_scores_too():
-    readme = (ROOT / "README.md").read_text()
-    for name in ("unseen style, top-1", "trained styles, top-1"):
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    for name in ("trained styles, top-1", "unseen style, top-1", "test style, top-1", "test style, top-5"):
         assert f"{SCORES['scores'][name]:.0%}".replace("%", " %") in readme
     assert f"{len(NAMES)} everyday things" in readme
 
@@ -157,7 +157,7 @@ def test_the_readme_prints_the_measured_scores_too():
 
 
 def test_the_history_goes_from_the_random_start_to_the_bundled_weights(model):
-    record = json.loads((FOLDER / "history.json").read_text())
+    record = json.loads((FOLDER / "history.json").read_text(encoding="utf-8"))
     tensors = load_file(FOLDER / "history.safetensors")
     last = len(record["snapshots"]) - 1
     assert last + 1 == 10

@@ -2,18 +2,18 @@
 
 import ast
 import contextlib
+import copy
 import io
 import re
 import warnings
 from pathlib import Path
 
+from utils.notebooks import PATHS, execute, normalise, read
+
 import nbformat
 import pytest
 
-from utils.notebooks import normalise
-
 ROOT = Path(__file__).parents[1]
-PATHS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 MACHINE_PATH = re.compile(r"/home/|/root/|/tmp/|/Users/|site-packages|ipykernel_")
 
 # The learner, played: for each exercise, answers that are wrong and what the check must say about them.
@@ -255,10 +255,6 @@ WRONG_ANSWERS = {
 }
 
 
-def read(path):
-    return nbformat.read(path, as_version=4)
-
-
 def code_cells(notebook):
     return [cell for cell in notebook.cells if cell.cell_type == "code"]
 
@@ -304,7 +300,7 @@ def test_its_outputs_hold_no_error_no_warning_and_no_machine_path(notebook):
 
 def test_it_is_stored_in_the_normal_form(path, notebook):
     normalise(notebook)
-    assert nbformat.writes(notebook) + "\n" == path.read_text()
+    assert nbformat.writes(notebook) + "\n" == path.read_text(encoding="utf-8")
 
 
 def test_headings_start_with_one_title_and_skip_no_level(notebook):
@@ -342,7 +338,8 @@ def test_cells_are_short(notebook):
 
 
 def test_its_blocks_are_the_ones_in_utils(notebook):
-    parsed = [node for name in ("siglip.py", "vlm.py") for node in ast.parse((ROOT / "utils" / name).read_text()).body]
+    sources = [(ROOT / "utils" / name).read_text(encoding="utf-8") for name in ("siglip.py", "vlm.py")]
+    parsed = [node for source in sources for node in ast.parse(source).body]
     finished = {node.name: ast.dump(node) for node in parsed if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
     blocks = [node for cell in code_cells(notebook) for node in ast.parse(cell.source).body if hasattr(node, "name")]
     shared = [node for node in blocks if node.name in finished]
@@ -356,8 +353,25 @@ def test_its_minutes_add_up_and_stand_in_the_readme(path, notebook):
     text = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
     reading, exercises = map(int, re.search(r"takes about (\d+) minutes, the exercises (\d+) more", text).groups())
     assert exercises == 5 * round(sum(map(int, re.findall(r"\*\* \(\w+, (\d+) minutes\)", text))) / 5)
-    row = next(line for line in (ROOT / "README.md").read_text().splitlines() if path.name in line)
+    row = next(line for line in (ROOT / "README.md").read_text(encoding="utf-8").splitlines() if path.name in line)
     assert row.endswith(f"| {reading} + {exercises} |")
+
+
+def what_it_says(cell):
+    """A cell's outputs, pictures included, without their numbers."""
+    return [{name: output.get(name) for name in ("name", "text", "data", "evalue")} for output in cell.outputs]
+
+
+@pytest.mark.slow
+def test_every_cell_can_be_run_twice_and_says_the_same(notebook):
+    """Each cell twice in a row; and after all of them, in the same order, those that check an exercise once more."""
+    once = code_cells(notebook)
+    checks = [cell for cell in once if tagged(cell, "check") or tagged(cell, "solution")]
+    notebook.cells = [twin for cell in once for twin in (cell, copy.deepcopy(cell))] + copy.deepcopy(checks)
+    execute(notebook)
+    again = notebook.cells[1 : 2 * len(once) : 2] + notebook.cells[2 * len(once) :]
+    for first, second in zip(once + checks, again, strict=True):
+        assert tagged(first, "nbval-ignore-output") or what_it_says(first) == what_it_says(second), first.source
 
 
 # The exercises

@@ -7,11 +7,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-import torch
-from pretrain_worker import made_up_drawings
-from transformers import AutoProcessor, PaliGemmaForConditionalGeneration, SiglipModel
-
 from utils.errors import LessonError
 from utils.pictures import captioned_scenes
 from utils.pretrain import vlm
@@ -20,6 +15,11 @@ from utils.pretrain.scenes import SceneMaker
 from utils.pretrain.vlm_export import export_model, missed_floors, score_table
 from utils.reference import load_vlm
 from utils.vlm import VisionLanguageModel, generate, load_parts
+
+import pytest
+import torch
+from pretrain_worker import made_up_drawings
+from transformers import AutoProcessor, PaliGemmaForConditionalGeneration, SiglipModel
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "models" / "paligemma-mini-224"
@@ -80,14 +80,14 @@ def test_the_hand_built_model_describes_scenes_as_transformers_does(reference):
 
 
 def test_every_floor_is_met():
-    assert missed_floors(json.loads((FOLDER / "scores.json").read_text())) == []
+    assert missed_floors(json.loads((FOLDER / "scores.json").read_text(encoding="utf-8"))) == []
 
 
 def test_the_card_and_the_readme_print_the_measured_scores():
-    scores = json.loads((FOLDER / "scores.json").read_text())
-    assert score_table(scores) in (FOLDER / "README.md").read_text()
+    scores = json.loads((FOLDER / "scores.json").read_text(encoding="utf-8"))
+    assert score_table(scores) in (FOLDER / "README.md").read_text(encoding="utf-8")
     reached = scores["captions"]["pairs never trained on"]
-    readme = (ROOT / "README.md").read_text()
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert "{objects:.0%}, {count:.0%}, {background:.0%}".format(**reached).replace("%", " %") in readme
     assert f"to the letter, in {reached['whole caption']:.0%}".replace("%", " %") in readme
 

@@ -1,4 +1,4 @@
-"""How fast and how large the hand-built tower is next to transformers' own, and how long notebooks take: `make bench`.
+"""How fast and how large the hand-built tower is next to transformers', also on a crowded machine: `make bench`.
 
 The numbers go into utils/bench.json, from which notebook 06 draws; a test says that the README prints them.
 """
@@ -6,25 +6,33 @@ The numbers go into utils/bench.json, from which notebook 06 draws; a test says 
 import copy
 import itertools
 import json
+import os
 import platform
 import statistics
+import subprocess
+import sys
 import time
 from pathlib import Path
+
+from utils import notebooks, usable_cores
+from utils.measure import peak_megabytes, seconds_in_turns
+from utils.parity import random_model, shape_of
+from utils.siglip import MultiHeadAttention, VisionTransformer
 
 import torch
 import torch.nn.functional as F
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
-from transformers import SiglipVisionModel
-
-from utils import notebooks
-from utils.measure import peak_megabytes, seconds_in_turns
-from utils.parity import random_model, shape_of
-from utils.siglip import MultiHeadAttention, VisionTransformer
+from transformers import AutoConfig, SiglipVisionModel
 
 RECORD = Path(__file__).with_suffix(".json")
+MODEL = Path(__file__).parents[1] / "models" / "siglip-mini-patch16-224"
 PAIRS = (("ours", "eager"), ("ours", "sdpa"), ("fused", "sdpa"))
 MATRIX = 4096  # large enough that the machine reaches its full speed
+# What a notebook's first cell does, and torch first: then its threads spin while they wait, as they do by default.
+PROGRAMS = {"waiting": "", "spinning": "import torch; "}
+PASSES = "from utils import bench; bench.time_passes()"
+SECONDS = 10  # of passes in each crowd
 
 
 class FusedAttention(MultiHeadAttention):
@@ -78,6 +86,62 @@ def measure(side, images, dtype, rounds):
     }
 
 
+def time_passes():
+    """In a process of its own: passes of the bundled tower for some seconds, once all others are ready. Prints the median."""
+    tower, pixels = VisionTransformer(AutoConfig.from_pretrained(MODEL).vision_config).eval(), torch.rand(1, 3, 224, 224)
+    with torch.no_grad():
+        tower(pixels)
+        print("ready", flush=True)
+        sys.stdin.readline()
+        began, seconds = time.perf_counter(), []
+        while time.perf_counter() - began < SECONDS:
+            start = time.perf_counter()
+            tower(pixels)
+            seconds.append(time.perf_counter() - start)
+    print(statistics.median(seconds), flush=True)
+
+
+def crowd(program, kernels=1, busy=0):
+    """So many kernels at once, beside so many processes that only keep a core busy. -> median milliseconds of a pass"""
+    idle = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(busy)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "cwd": MODEL.parents[1]}
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "KMP_", "GOMP_"))}
+    command = [sys.executable, "-c", PROGRAMS[program] + PASSES]
+    started = [subprocess.Popen(command, env=environment, **pipes) for _ in range(kernels)]
+    for process in started:
+        process.stdout.readline()
+    for process in started:
+        process.stdin.write("\n")
+        process.stdin.flush()
+    milliseconds = [1000 * float(process.communicate()[0]) for process in started]
+    for process in idle:
+        process.kill()
+        process.wait()
+    return round(statistics.median(milliseconds), 1)
+
+
+def measure_crowds(rounds=3):
+    """-> {what else runs: {"waiting": milliseconds of a pass, "spinning": the same with torch's default}}, in turns"""
+    kernels = 2 * usable_cores()
+    crowds = {
+        "nothing": {},
+        "one busy process": {"busy": 1},
+        f"{kernels} notebooks at once": {"kernels": kernels},
+    }
+    times = {name: {program: [] for program in PROGRAMS} for name in crowds}
+    for _ in range(rounds):
+        for name, program in itertools.product(crowds, PROGRAMS):
+            times[name][program].append(crowd(program, **crowds[name]))
+    return {name: {program: statistics.median(found) for program, found in by.items()} for name, by in times.items()}
+
+
+def crowd_table(record):
+    """-> the crowds as lines of Markdown"""
+    yield "| what else runs | this series | torch's default |\n|---|---|---|"
+    for name, times in record["crowds"].items():
+        yield f"| {name} | {times['waiting']:,.0f} ms | {times['spinning']:,.0f} ms |"
+
+
 def tower_table(record):
     """-> the measurements as lines of Markdown"""
     columns = ["patches", "images", "type", "seconds", *(f"{name} / {other}" for name, other in PAIRS)]
@@ -98,19 +162,21 @@ def notebook_table(record):
 
 
 def seconds_to_run(path):
-    start = time.perf_counter()
-    notebooks.execute(path)
+    notebook, start = notebooks.read(path), time.perf_counter()
+    notebooks.execute(notebook)
     return round(time.perf_counter() - start)
 
 
 def main():
     shapes = list(itertools.product((torch.float32, torch.bfloat16), (1, 8), (224, 384, 512)))
-    record = {"machine": f"{torch.get_num_threads()} cores ({platform.machine()}), torch {torch.__version__}"}
+    record = {"crowds": measure_crowds()}
+    print(*crowd_table(record), sep="\n", flush=True)
+    record |= {"machine": f"{torch.get_num_threads()} cores ({platform.machine()}), torch {torch.__version__}"}
     record["towers"] = [measure(side, n, dtype, rounds=15 if n == 1 else 5) for dtype, n, side in tqdm(shapes, unit=" shapes")]
     print(record["machine"], *tower_table(record), sep="\n", flush=True)
     record["notebooks"] = {path.stem: seconds_to_run(path) for path in tqdm(notebooks.PATHS, unit=" notebooks")}
     print(*notebook_table(record), sep="\n")
-    RECORD.write_text(json.dumps(record, indent=1) + "\n")
+    RECORD.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -2,10 +2,10 @@
 
 import os
 
-import torch
-
 from utils.errors import LessonError
 from utils.mistakes import CATALOGUE, explain
+
+import torch
 
 # Processors add in different orders, which changes the last digits of a float32: allowed outside CI, and said.
 ROUNDING = 2e-6
@@ -44,11 +44,9 @@ def compare(name, ours, reference, tolerance=0.0, stage=None, inputs=()):
         raise CheckError(f"{name}: {ours.isnan().sum().item()} numbers are NaN (not a number)")
     difference, where = largest_difference(ours, reference)
     label = f"{name:24} {shape_of(ours):18}"
-    if difference == 0 and not tolerance:
-        print(f"{label} identical")
-    elif difference <= tolerance:
-        # A difference of rounding size is another one on another processor, perhaps none: it is not printed.
-        print(f"{label} at most {tolerance if tolerance < 1e-3 else difference:.1g} apart: within the tolerance")
+    if difference <= tolerance:
+        # How far apart within a tolerance is another matter on another processor: it is not printed.
+        print(f"{label} {f'within {tolerance:.0e}' if tolerance else 'identical'}")
     elif why := explain(stage, ours, inputs, difference):
         raise CheckError(f"{name}: {why} (largest difference {difference:.2g})")
     elif difference <= ROUNDING * reference.abs().max().item() and "CI" not in os.environ:
@@ -94,6 +92,8 @@ def show_mistakes(stage, inputs, right):
         size = right.std().item() if right.numel() > 1 else right.abs().item()
         moves = largest_difference(wrong, right)[0] / size if same_shape else torch.inf
         digits = 2 if moves > 1e-4 else 1  # the second one of a tiny number is rounding
-        lines.append((moves, f"{moves:9.{digits}g}  {mistake.sentence}" if same_shape else f"    shape  {mistake.sentence}"))
+        printed = f"{moves:.{digits}g}"
+        # By what is printed: which of two rows that print the same is larger hangs on the processor's rounding.
+        lines.append((float(printed), mistake.sentence, printed if same_shape else "shape"))
     print("    moves  when")
-    print(*(line for _, line in sorted(lines)), sep="\n")
+    print(*(f"{printed:>9}  {sentence}" for _, sentence, printed in sorted(lines)), sep="\n")

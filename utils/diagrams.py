@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
+from utils.plots import COLOURS
+
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.colors import to_rgb
 from matplotlib.patches import FancyBboxPatch, Rectangle
 from PIL import Image
-
-from utils.plots import COLOURS
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "readme_imgs"

@@ -3,6 +3,7 @@
 huggingface_hub downloads; this asks first, with a time limit, so that a fault is one clear line within seconds.
 """
 
+import contextlib
 import errno
 import hashlib
 import json
@@ -12,22 +13,24 @@ import sys
 import threading
 import time
 from fnmatch import fnmatch
+from functools import partial
 from pathlib import Path
-
-import requests
-from huggingface_hub import constants, get_token, hf_hub_download, hf_hub_url
-from huggingface_hub.errors import HfHubHTTPError
-from tqdm import tqdm
+from urllib.parse import urljoin, urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 from utils.errors import LessonError
+
+from huggingface_hub import close_session, constants, get_session, get_token, hf_hub_download, hf_hub_url
+from tqdm import tqdm
 
 PATIENCE = 6  # seconds without an answer, or without a byte
 # Not 10 MB: a slow network, which does not bring those within PATIENCE, is told from a dead one.
 constants.DOWNLOAD_CHUNK_SIZE = 2**16
 constants.HF_HUB_DISABLE_XET = True  # its transfers report no bytes until whole blocks are there
+INDEX = "model.safetensors.index.json"  # which of several files holds which weight
 PROCESSORS = ("preprocessor_config.json", "processor_config.json")
 TOKENIZERS = ("tokenizer.json", "spiece.model", "tokenizer.model")
-FILES = ("config.json", "*.safetensors", "*.safetensors.index.json", *PROCESSORS, *TOKENIZERS)
+FILES = ("config.json", "*.safetensors", INDEX, *PROCESSORS, *TOKENIZERS)
 FILES += ("tokenizer_config.json", "special_tokens_map.json", "generation_config.json")
 # As the public benchmark MTEB pins them (mteb/models/model_implementations/siglip_models.py at commit 634a1bb).
 REVISIONS = {
@@ -58,6 +61,24 @@ REVISIONS = {
     "google/siglip2-giant-opt-patch16-384": "a713301b217d38485fb2204c808367d10bc3cc40",
 }
 WANTED = {"siglip": "choose a fixed-resolution SigLIP", "paligemma": "choose a PaliGemma (the first, not PaliGemma 2)"}
+COPY = "or copy the checkpoint's files to models/"
+# What the client says when a request fails (the exceptions that led to it, "Type: text") -> what to tell the reader.
+FAILURES = {
+    "socksio": "ALL_PROXY or HTTPS_PROXY names a SOCKS proxy, which needs one more package: `pip install socksio`, or unset it",
+    "Unknown scheme for proxy|InvalidURL": "HF_ENDPOINT, HTTP_PROXY, HTTPS_PROXY or ALL_PROXY is not like http://HOST:PORT",
+    "ProxyError: 407": "{via} wants a name and a password; set HTTPS_PROXY=http://NAME:PASSWORD@HOST:PORT, {copy}",
+    "ProxyError": "{via} does not let through to {server} ({last}); ask who runs the network, {copy}",
+    "certificate (has expired|is not yet valid)": "the certificate of {server} is not valid today; check this computer's date",
+    "CERTIFICATE_VERIFY_FAILED": "the certificate that answers for {server} is not trusted here (a network that opens TLS?): "
+    "{last}; set SSL_CERT_FILE to the file with your organisation's certificate, {copy}",
+    "NO_CERTIFICATE|FileNotFoundError": "SSL_CERT_FILE or SSL_CERT_DIR names no certificates; correct it, or unset it",
+    "WRONG_VERSION_NUMBER": "{via} speaks no TLS (a proxy's address begins with http://, also in HTTPS_PROXY); correct it",
+    "gaierror": "the name in {via} is not found; check the network (does it want a proxy? set HTTPS_PROXY), {copy}",
+    "ConnectionRefusedError": "no connection to {via}; check the network, {copy} (connection refused)",
+    "Timeout": "{via} does not answer; try again later, {copy}",
+    "UnicodeEncodeError": "the token in HF_TOKEN or of `hf auth login` holds a character that no token has; copy it again",
+    "": "no connection to {via}; check the network (a firewall?), {copy} ({last})",
+}
 
 
 def is_hub_id(checkpoint):
@@ -65,36 +86,68 @@ def is_hub_id(checkpoint):
     return bool(re.fullmatch(r"(?!models/)\w[\w.-]*/\w[\w.-]*", checkpoint))
 
 
+def read_json(folder, name, shown):
+    """The object in one of a checkpoint's .json files, as a dict. A LessonError that names the file if there is none."""
+    try:
+        content = json.loads((folder / name).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        content = None
+    if not isinstance(content, dict):
+        raise LessonError(f"{shown} has no readable {name}; copy all files of the checkpoint there")
+    return content
+
+
 def check_config(folder, shown, expected="siglip"):
     """Refuse a folder that holds another kind of model, before transformers makes of it what it can."""
-    try:
-        model_type = json.loads((folder / "config.json").read_text()).get("model_type")
-    except (OSError, ValueError):
-        raise LessonError(f"{shown} has no readable config.json; copy all files of the checkpoint there") from None
+    model_type = read_json(folder, "config.json", shown).get("model_type")
     if model_type != expected:
         raise LessonError(f"{shown} holds a model of type {model_type!r}, not {expected!r}; {WANTED[expected]}")
 
 
+def cache_folder(checkpoint):
+    """Where huggingface_hub keeps all versions of this checkpoint."""
+    return Path(constants.HF_HUB_CACHE) / f"models--{checkpoint.replace('/', '--')}"
+
+
+def incomplete(checkpoint):
+    """The sizes of the files that are being downloaded, by this process or by another one that this one waits for."""
+    sizes = {}
+    for path in cache_folder(checkpoint).glob("blobs/*.incomplete"):
+        with contextlib.suppress(FileNotFoundError):  # it has just become complete
+            sizes[path.name] = path.stat().st_size
+    return sizes
+
+
 def snapshots(checkpoint):
     """The folders in the cache that hold the pinned version of this checkpoint, or any version, the newest first."""
-    folder = Path(constants.HF_HUB_CACHE) / f"models--{checkpoint.replace('/', '--')}" / "snapshots"
+    folder = cache_folder(checkpoint) / "snapshots"
     return sorted(folder.glob(REVISIONS.get(checkpoint, "*")), key=os.path.getmtime, reverse=True)
 
 
-def lacking(folder):
+def missing_from(names, weights):
+    """The files that a model is loaded from and that are not among these names. -> how to call each"""
+    needed = [("config.json",), *((name,) for name in weights), PROCESSORS, TOKENIZERS, ("tokenizer_config.json",)]
+    return [" or ".join(group) for group in needed if not set(group) & set(names)]
+
+
+def lacking(folder, shown):
     """The files that a model is loaded from and that are not there; weights may lie in several, which an index names."""
-    index = folder / "model.safetensors.index.json"
-    weights = set(json.loads(index.read_text())["weight_map"].values()) if index.exists() else {"model.safetensors"}
-    needed = [("config.json",), *((name,) for name in sorted(weights)), PROCESSORS, TOKENIZERS]
-    return [" or ".join(names) for names in needed if not any((folder / name).exists() for name in names)]
+    names, weights = [path.name for path in folder.iterdir() if path.exists()], ["model.safetensors"]
+    if INDEX in names and "model.safetensors" not in names:
+        places = read_json(folder, INDEX, shown).get("weight_map")
+        if not places or not isinstance(places, dict) or not all(isinstance(name, str) for name in places.values()):
+            raise LessonError(f"{shown} has no readable {INDEX}; copy all files of the checkpoint there")
+        weights = sorted(set(places.values()))
+    return missing_from(names, weights)
 
 
 def drop_damaged(folder):
-    """Remove weights from the cache whose contents are not what their name says (it is their sha256). -> names"""
+    """Remove files from the cache whose contents are not what their names say (sha256, or git's sha1). -> names"""
     damaged = []
-    for path in folder.glob("*.safetensors"):
+    for path in sorted(folder.iterdir()):
         blob = path.resolve()
-        if len(blob.name) == 64 and sha256(blob) != blob.name:
+        digest = {64: sha256, 40: git_sha1}.get(len(blob.name))
+        if digest and blob.exists() and digest(blob) != blob.name:
             blob.unlink()
             path.unlink()
             damaged.append(path.name)
@@ -106,64 +159,164 @@ def sha256(path):
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def git_sha1(path):
+    content = path.read_bytes()
+    return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+
+
 def fetch(checkpoint, expected="siglip"):
     """Hub id "owner/name" -> folder with its files: from the cache, with no request at all, or downloaded into it once."""
-    for folder in snapshots(checkpoint):
-        if damaged := drop_damaged(folder):
-            print(f"{checkpoint}: {', '.join(damaged)} was damaged in the cache and is fetched again")
-        elif not lacking(folder):
-            check_config(folder, checkpoint, expected)
-            return folder
-    if constants.HF_HUB_OFFLINE:
-        raise LessonError(f"{checkpoint} is not in the cache, and HF_HUB_OFFLINE forbids to fetch it; unset it once")
-    commit, files = ask_for_files(checkpoint)
     try:
-        for name in files:
-            path = download(checkpoint, commit, name)
-            if name == "config.json":  # before the large files
-                check_config(path.parent, checkpoint, expected)
-    except OSError as error:  # HfHubHTTPError is one, too, but was explained already
+        return from_cache(checkpoint, expected) or from_hub(checkpoint, expected)
+    except OSError as error:
         way_out = "make room, or set HF_HOME to a folder on another disk"
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             way_out = "set HF_HOME to a folder that you may write to"
         raise LessonError(f"{checkpoint} cannot be stored in {constants.HF_HUB_CACHE}: {error.strerror}; {way_out}") from None
-    if damaged := drop_damaged(path.parent):
-        raise LessonError(f"{checkpoint}: {', '.join(damaged)} arrived damaged and was removed; try again")
-    if missing := lacking(path.parent):
+
+
+def from_cache(checkpoint, expected):
+    """-> the folder of a whole version in the cache, or None"""
+    for folder in snapshots(checkpoint):
+        if damaged := drop_damaged(folder):
+            print(f"{checkpoint}: {', '.join(damaged)} was damaged in the cache and is fetched again")
+        elif not lacking(folder, checkpoint):
+            check_config(folder, checkpoint, expected)
+            return folder
+    if constants.HF_HUB_OFFLINE:
+        raise LessonError(f"{checkpoint} is not in the cache, and HF_HUB_OFFLINE forbids to fetch it; unset it once")
+    return None
+
+
+def from_hub(checkpoint, expected):
+    """-> the folder in the cache into which the files were downloaded"""
+    close_session()  # it would keep the proxies and certificates that the environment named when it was opened
+    commit, files = ask_for_files(checkpoint)
+    if missing := missing_from(files, [] if INDEX in files else ["model.safetensors"]):
         raise LessonError(f"{checkpoint} on the hub lacks {', '.join(missing)}; choose another checkpoint")
-    return path.parent
+    for name in files:
+        folder = download(checkpoint, commit, name).parent
+        if name == "config.json":  # before the large files
+            check_config(folder, checkpoint, expected)
+    if damaged := drop_damaged(folder):
+        raise LessonError(f"{checkpoint}: {', '.join(damaged)} arrived damaged and was removed; try again")
+    if missing := lacking(folder, checkpoint):
+        raise LessonError(f"{checkpoint} on the hub lacks {', '.join(missing)}; choose another checkpoint")
+    return folder
 
 
-def ask(url, checkpoint, method="get"):
+def watch(work, silence, progress=lambda: None):
+    """Run `work()` in a thread of its own, for the client itself may wait for minutes. -> its result; raises what it raises.
+
+    A LessonError(silence) when `progress()` has returned the same for PATIENCE seconds.
+    """
+    result = {}
+
+    def run():
+        try:
+            result["value"] = work()
+        except Exception as error:  # handed to the thread that waits
+            result["error"] = error
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    seen, since = progress(), time.monotonic()
+    while thread.is_alive():
+        thread.join(0.1)
+        if (now := progress()) != seen:
+            seen, since = now, time.monotonic()
+        if thread.is_alive() and time.monotonic() - since > PATIENCE:
+            raise LessonError(silence)
+    if "error" in result:
+        raise result["error"]
+    return result["value"]
+
+
+def ask(url, checkpoint, method="GET"):
     """One request with a time limit. -> response; a LessonError that says what is wrong, and what to do."""
-    server = constants.ENDPOINT
-    headers = {"authorization": f"Bearer {get_token()}"} if get_token() else {}
-    try:
+    if not re.match("https?://[^/]", url):
+        raise LessonError(f"HF_ENDPOINT is {constants.ENDPOINT!r}, which is no address; begin it with https://, or unset it")
+
+    def request():
+        token = get_token()
+        headers = {"authorization": f"Bearer {token}"} if token else {}
         # A file's address leads to a store elsewhere that is made for one download and refuses to be asked about it.
-        follow = method == "get"
-        answer = requests.request(method, url, headers=headers, timeout=PATIENCE / 2, allow_redirects=follow)
-    except requests.Timeout:
-        raise LessonError(f"{server} does not answer; try again later, or copy the checkpoint's files to models/") from None
-    except requests.RequestException:
-        raise LessonError(f"no connection to {server}; check the network, or copy the checkpoint's files to models/") from None
-    explain(answer.status_code, answer.headers.get("X-Error-Code", ""), checkpoint)
+        follow = method == "GET"
+        return get_session().request(method, url, headers=headers, timeout=PATIENCE / 2, follow_redirects=follow)
+
+    try:
+        # Watched too: the limit holds for one step, and names to look up, several addresses, a trickle of bytes are many.
+        answer = watch(request, FAILURES["Timeout"].format(via=way_to(url), copy=COPY))
+    except LessonError:
+        raise
+    except Exception as error:
+        raise LessonError(why_it_failed(error, url)) from None
+    explain(answer, checkpoint)
     return answer
 
 
-def explain(status, code, checkpoint):
+def origin(url):
+    """The server's part of an address, without a password: https://host:port"""
+    parts = urlsplit(str(url))
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+
+
+def way_to(url):
+    """What a request is sent to: the server, or the proxy that the environment names, without its password."""
+    scheme, host = urlsplit(url).scheme, urlsplit(url).hostname
+    proxy = getproxies().get(scheme) or getproxies().get("all")
+    return f"the proxy {re.sub('//[^/]*@', '//', proxy)}" if proxy and not proxy_bypass(host) else origin(url)
+
+
+def chain(error):
+    """An exception, and those that led to it."""
+    causes = []
+    while error and error not in causes:
+        causes.append(error)
+        error = error.__cause__ or error.__context__
+    return causes
+
+
+def why_it_failed(error, url):
+    """-> one line: why no answer came from this address, and the way out"""
+    causes = chain(error)
+    said = "\n".join(f"{type(cause).__name__}: {cause}" for cause in causes)
+    line = next(line for sign, line in FAILURES.items() if re.search(sign, said))
+    last = " ".join(str(causes[-1]).split()) or type(causes[-1]).__name__
+    return line.format(server=origin(url), via=way_to(url), last=last, copy=COPY)
+
+
+def explain(answer, checkpoint):
     """Raise the LessonError that an HTTP status calls for; return if it is none."""
-    if code == "GatedRepo" or status == 403:
+    status, code, said = answer.status_code, answer.headers.get("X-Error-Code"), answer.headers.get("X-Error-Message", "")
+    server, via = origin(answer.url), way_to(str(answer.url))
+    if status == 407:
+        raise LessonError(FAILURES["ProxyError: 407"].format(via=via, copy=COPY))
+    if status == 511:
+        raise LessonError("this network wants you to log in first; open a browser and log in")
+    if code == "GatedRepo":
+        raise LessonError(f"{checkpoint} is gated: accept its licence on its page on the hub, then `hf auth login`")
+    page, elsewhere = "html" in answer.headers.get("Content-Type", ""), answer.url.host != urlsplit(constants.ENDPOINT).hostname
+    if not code and status in (401, 403, 404) and (page or elsewhere):
+        raise LessonError(f"{server} is kept from you (error {status}), as by a network's firewall; ask who runs it, {COPY}")
+    if "authorization" in answer.request.headers and (status == 401 and not code or status == 403 and "token" in said):
+        reason = f" ({said})" if said else ""
+        raise LessonError(f"{server} refuses your token{reason}; correct or unset HF_TOKEN, or `hf auth login` again")
+    if "disabled" in said:
+        raise LessonError(f"{checkpoint} is disabled on the hub; choose another checkpoint")
+    if status == 451:
+        raise LessonError(f"{checkpoint} is barred here by law, or by the network (error 451); ask who runs it, {COPY}")
+    if status == 403:
         raise LessonError(f"{checkpoint} is gated: accept its licence on its page on the hub, then `hf auth login`")
     if code == "RevisionNotFound":
         raise LessonError(f"the version of {checkpoint} that utils/hub.py pins is gone from the hub; take it out there")
     if code == "RepoNotFound" or status in (401, 404):
         raise LessonError(f"{checkpoint} does not exist on the hub, or is private; check the name, or `hf auth login`")
     if status == 429:
-        raise LessonError(
-            f"{constants.ENDPOINT} limits requests from this address (429); wait some minutes, or copy the files to models/"
-        )
+        raise LessonError(f"{server} limits requests from this address (429); wait some minutes, {COPY}")
     if status >= 400:
-        raise LessonError(f"{constants.ENDPOINT} has a fault of its own (error {status}); try again later")
+        behind = "" if via == server else f", or {via}"
+        raise LessonError(f"{server}{behind} has a fault of its own (error {status}); try again later, {COPY}")
 
 
 def ask_for_files(checkpoint):
@@ -171,45 +324,35 @@ def ask_for_files(checkpoint):
     answer = ask(f"{constants.ENDPOINT}/api/models/{checkpoint}/revision/{REVISIONS.get(checkpoint, 'main')}", checkpoint)
     try:
         known = answer.json()
-        names = [file["rfilename"] for file in known["siblings"]]
+        commit, names = known["sha"], [file["rfilename"] for file in known["siblings"]]
+        # "/": what lies in a subfolder is another model.
+        needed = [name for name in names if "/" not in name and any(fnmatch(name, pattern) for pattern in FILES)]
     except (ValueError, KeyError, TypeError):
         raise LessonError(
-            f"what answers as {constants.ENDPOINT} is not the hub (a network's log-in page?); open a browser and log in"
+            f"what answers as {origin(constants.ENDPOINT)} is not the hub (a network's log-in page?); open a browser and log in"
         ) from None
-    needed = [name for name in names if any(fnmatch(name, pattern) for pattern in FILES)]
-    return known["sha"], sorted(needed, key=lambda name: (name != "config.json", name))
+    return commit, sorted(needed, key=lambda name: (name != "config.json", name))
 
 
 def download(checkpoint, commit, name):
-    """One file into the cache, in a thread of its own, watched: the client itself would wait for minutes. -> path"""
-    ask(hf_hub_url(checkpoint, name, revision=commit, endpoint=constants.ENDPOINT), checkpoint, "head")
-    last, result = [time.monotonic()], {}
+    """One file into the cache, watched. -> path; an OSError if it cannot be stored"""
+    url = hf_hub_url(checkpoint, name, revision=commit, endpoint=constants.ENDPOINT)
+    store = urljoin(url, ask(url, checkpoint, "HEAD").headers.get("Location", ""))
 
-    class Bar(tqdm):
-        def update(self, n=1):
-            last[0] = time.monotonic()
-            return super().update(n)
-
-    def work():
-        try:
-            result["path"] = hf_hub_download(checkpoint, name, revision=commit, tqdm_class=Bar)
-        except Exception as error:  # handed to the thread that waits
-            result["error"] = error
-
-    thread = threading.Thread(target=work, daemon=True)
-    thread.start()
-    while thread.is_alive():
-        thread.join(0.1)
-        if time.monotonic() - last[0] > PATIENCE:
-            print(file=sys.stderr)  # what follows begins on a line of its own
-            raise LessonError(f"the download of {name} stands still; try again: {checkpoint} is not half-written")
-    if error := result.get("error"):
-        if isinstance(error, HfHubHTTPError) and error.response is not None:
-            explain(error.response.status_code, error.response.headers.get("X-Error-Code", ""), checkpoint)
+    silence = f"the download of {name} from {origin(store)} stands still; try again: {checkpoint} is not half-written"
+    try:
+        work = partial(hf_hub_download, checkpoint, name, revision=commit, tqdm_class=tqdm)
+        return Path(watch(work, silence, partial(incomplete, checkpoint)))
+    except LessonError:
+        print(file=sys.stderr)  # what follows begins on a line of its own
+        raise
+    except Exception as error:
         if isinstance(error, OSError) and error.errno:
-            raise error
-        raise LessonError(f"the download of {name} broke off ({str(error).splitlines()[0]}); try again") from None
-    return Path(result["path"])
+            raise
+        for cause in chain(error):
+            if getattr(cause, "response", None) is not None:
+                explain(cause.response, checkpoint)
+        raise LessonError(f"the download of {name} broke off ({why_it_failed(error, store)}); try again") from None
 
 
 def main():

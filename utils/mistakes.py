@@ -10,13 +10,13 @@ import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from utils import siglip, vlm
+from utils.siglip import to_rgb
+
 import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
-
-from utils import siglip, vlm
-from utils.siglip import to_rgb
 
 BICUBIC = Image.Resampling.BICUBIC
 

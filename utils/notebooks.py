@@ -9,10 +9,13 @@ FOLDER = Path(__file__).parents[1] / "notebooks"
 PATHS = sorted(FOLDER.glob("*.ipynb"))
 
 
-def execute(path):
-    """Run a notebook from a fresh kernel to its last cell. -> the notebook, with its new outputs"""
-    notebook = nbformat.read(path, as_version=4)
-    options = {"timeout": 120, "record_timing": False, "coalesce_streams": True}
+def read(path):
+    return nbformat.read(path, as_version=4)
+
+
+def execute(notebook):
+    """Run a notebook from a fresh kernel to its last cell. -> the same notebook, with its new outputs"""
+    options = {"timeout": None, "record_timing": False, "coalesce_streams": True}
     options["extra_arguments"] = ["--log-level=ERROR"]  # without the kernel's warning that it listens on this machine
     NotebookClient(notebook, resources={"metadata": {"path": FOLDER}}, **options).execute()
     return notebook
@@ -36,8 +39,9 @@ def outputs_that_vary(notebook):
 
 def main():
     for path in PATHS:
-        kept = outputs_that_vary(nbformat.read(path, as_version=4))
-        notebook = execute(path)
+        notebook = read(path)
+        kept = outputs_that_vary(notebook)
+        execute(notebook)
         normalise(notebook)
         for cell in notebook.cells:
             if cell.id in kept:

@@ -8,17 +8,17 @@ import hashlib
 import os
 from pathlib import Path
 
-import requests
-import torch
-from huggingface_hub import constants
-from PIL import Image
-from transformers import SiglipConfig, SiglipModel
-
 from utils.errors import LessonError
 from utils.hub import sha256
 from utils.pictures import sample_drawings
 from utils.reference import load_reference
 from utils.siglip import SigLIP
+
+import requests
+import torch
+from huggingface_hub import constants
+from PIL import Image
+from transformers import SiglipConfig, SiglipModel
 
 BASE, LARGE = (768, 12, 12, 3072), (1024, 24, 16, 4096)  # width, layers, heads, width of the MLP
 SO400M, GIANT = (1152, 27, 16, 4304), (1536, 40, 16, 6144)

@@ -2,17 +2,17 @@
 
 from pathlib import Path
 
+from utils.siglip import read_image
+
 import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from utils.siglip import read_image
-
 ROOT = Path(__file__).parents[1]
 SAMPLE = ROOT / "models" / "siglip-mini-patch16-224" / "sample"
-SHEET = ROOT / "notebooks" / "images" / "drawings.png"
-SCENES = ROOT / "notebooks" / "images" / "scenes.webp"
+IMAGES = ROOT / "notebooks" / "images"
+SHEET, SCENES = IMAGES / "drawings.png", IMAGES / "scenes.webp"
 TEST_SCENES = 80  # the last ones: they show pairs of things that the bundled VLM was never trained on
 
 
@@ -60,7 +60,7 @@ def captioned_scenes():
 
     -> two lists of (PIL image, caption): to learn from, and to test
     """
-    captions, sheet = SCENES.with_suffix(".txt").read_text().splitlines(), Image.open(SCENES).convert("RGB")
+    captions, sheet = SCENES.with_suffix(".txt").read_text(encoding="utf-8").splitlines(), Image.open(SCENES).convert("RGB")
     side = 224
     columns = sheet.width // side
     corners = [(index % columns * side, index // columns * side) for index in range(len(captions))]

@@ -1,6 +1,7 @@
 """The pictures inside notebooks. Each is shown with a sentence that says in words what it shows, which is also its alt text."""
 
 import io
+import logging
 
 import matplotlib
 import matplotlib.pyplot as plt
@@ -16,6 +17,8 @@ COLOURS = {
     "key": "#56B4E9", "value": "#CC79A7", "residual": "#7F7F7F",
 }  # fmt: skip
 CHANNELS = {"red": "#D55E00", "green": "#009E73", "blue": "#0072B2"}
+logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it warns in the notebook if its cache cannot be written
+matplotlib.rcdefaults()  # a matplotlibrc of the user's own would draw other pictures
 matplotlib.rcParams.update(
     {
         "figure.dpi": 80,

@@ -5,15 +5,14 @@ Each function and class stands here exactly as the notebook that introduces it d
 state dict loads with `strict=True`.
 """
 
-from pathlib import Path
+from utils.errors import LessonError
+from utils.images import open_image
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 from torch import nn
-
-from utils.errors import LessonError
 
 
 def to_rgb(image):
@@ -26,21 +25,13 @@ def to_rgb(image):
 
 def read_image(path):
     """An image file's first frame, turned upright, as a PIL image in mode RGB. A LessonError if there is no image in it."""
-    path = Path(path)
-    try:
-        with Image.open(path) as image:
-            return to_rgb(ImageOps.exif_transpose(image))
-    except (FileNotFoundError, IsADirectoryError):
-        raise LessonError(f"there is no file {path.name} in {path.parent}; check the name") from None
-    except UnidentifiedImageError:
-        reason = "is not an image that Pillow knows" if path.stat().st_size else "is empty"
-        raise LessonError(f"{path.name} {reason}; choose a PNG or JPEG file") from None
-    except (OSError, SyntaxError) as error:
-        raise LessonError(f"{path.name} is damaged or cut short ({error}); copy it again") from None
+    return open_image(path, to_rgb)
 
 
 def preprocess(image, size, resample=Image.Resampling.BICUBIC):
     """PIL image -> pixel values (1, 3, size, size) in [-1, 1]: squashed to a square, colours first, a batch of one."""
+    if not isinstance(image, Image.Image):
+        raise LessonError(f"a {type(image).__name__} is not a PIL image; read_image(path) or Image.fromarray(array) makes one")
     squashed = to_rgb(image).resize((size, size), resample)
     values = (np.asarray(squashed) / 255).astype(np.float32)  # (size, size, 3) in [0, 1]
     values = (values - 0.5) / 0.5  # in [-1, 1]

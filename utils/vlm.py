@@ -1,10 +1,10 @@
 """A vision-language model, put together as notebook 10 does: trimmed tower, one norm, a projector, and transformers' Gemma."""
 
+from utils.siglip import TrimmedTower
+
 import torch
 import torch.nn.functional as F
 from torch import nn
-
-from utils.siglip import TrimmedTower
 
 
 def prefix_mask(prefix, total):
