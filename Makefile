@@ -1,7 +1,7 @@
 PYTHON ?= python3
 RUN := .venv/bin/python
 
-.PHONY: lab test test-all test-training test-browser test-versions test-processors notebooks figures download parity bench
+.PHONY: lab test test-all test-training test-browser test-versions test-processors notebooks progress figures download parity bench
 .PHONY: pretrain pretrain-vlm pretrain-eval FORCE
 
 # Open the notebooks. The first run sets up .venv. In a container: make lab ARGS="--ip=0.0.0.0"
@@ -43,6 +43,10 @@ test-versions:
 # Run every notebook again and store its outputs; twice in a row changes nothing.
 notebooks: .venv/ready
 	$(RUN) -m utils.notebooks
+
+# Which exercises are solved, from the saved notebooks; of a class: make progress FOLDERS="learners/*"
+progress: .venv/ready
+	@$(RUN) -m utils.progress $(FOLDERS)
 
 # Draw readme_imgs/ again.
 figures: .venv/ready

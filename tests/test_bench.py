@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 from utils import bench
-from utils.notebooks import PATHS
+from utils.notebooks import LESSONS
 from utils.parity import shape_of
 from utils.siglip import MultiHeadAttention
 
@@ -45,7 +45,7 @@ def test_the_readme_prints_the_last_measurement():
     for table in (bench.crowd_table, bench.tower_table, bench.notebook_table):
         assert "\n".join(table(record)) in README
     assert record["machine"] in README
-    assert len(record["towers"]) == 12 and list(record["notebooks"]) == [path.stem for path in PATHS]
+    assert len(record["towers"]) == 12 and list(record["notebooks"]) == [path.stem for path in LESSONS]
 
 
 def test_a_crowded_machine_slows_a_notebook_down_by_no_more_than_its_share():

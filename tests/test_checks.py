@@ -100,7 +100,37 @@ def test_a_tolerance_is_a_limit():
         compare("x", torch.full((2,), 1.1e-5), torch.zeros(2), tolerance=1e-5)
 
 
-def test_an_exercise_is_not_attempted_wrong_or_right(capsys):
-    for answer, verdict in ((None, "not attempted yet"), (torch.ones(2), "Not yet."), (torch.zeros(2), "identical")):
-        check_exercise("x", answer, torch.zeros(2))
-        assert verdict in capsys.readouterr().out
+def standing(capsys, answer, **options):
+    """What check_exercise prints of an answer to: add one."""
+    check_exercise("plus one", answer, lambda x: x + 1, [(torch.zeros(2),), (torch.ones(3),)], **options)
+    return capsys.readouterr().out
+
+
+def fails(x):
+    x = x + 1
+    return x[7]
+
+
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        (lambda x: None, "plus one: not attempted yet\n"),
+        (lambda x: x + 1, "plus one: Right. It adds.\n"),
+        (lambda x: x.add_(1), "plus one: Right. It adds.\n"),
+        (lambda x: x + 2, "plus one: Not yet. up to 1 away from the reference"),
+        (lambda x: torch.ones(2), "plus one: Not yet. It is right above, but not for another input: the shape is (2)"),
+        (fails, "plus one: Not yet. IndexError in line 3 of fails: "),
+        (lambda x, y: x, "plus one: Not yet. TypeError when <lambda> was called: "),
+        (lambda x: "one", "plus one: Not yet. it returns 'one', which is not what is asked for\n"),
+    ],
+    ids=["untouched", "right", "right, in place", "wrong", "parroted", "raises", "wrong signature", "no tensor"],
+)
+def test_an_exercise_is_one_line_that_says_how_it_stands(capsys, answer, says):
+    said = standing(capsys, answer, shows="It adds.")
+    assert said.startswith(says) and said.count("\n") == 1
+
+
+def test_a_whole_number_may_come_as_a_float_and_a_wrong_one_says_how_far_off_it_is(capsys):
+    for answer, says in ((3.0, "Right. "), (3, "Right. "), (5, "Not yet. 5, not 3: 2 too many"), (2.5, "Not yet. ")):
+        check_exercise("count", lambda x, answer=answer: answer, lambda x: 3, [(torch.ones(1),)])
+        assert f"count: {says}" in capsys.readouterr().out

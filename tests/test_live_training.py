@@ -10,8 +10,8 @@ from nbclient import NotebookClient
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 # notebook: (the cell that ends the training, how to read the score, the least it must be)
 TRAININGS = {
-    "08_how_the_weights_are_learned": ("the model has not learned", "score(model)", 8),
-    "10_creating_a_vlm": ("after = share_right", "after", 0.2),
+    "08_learning": ("the model has not learned", "score(model)", 8),
+    "10_vlm": ("after = share_right", "after", 0.2),
 }
 
 

@@ -5,6 +5,7 @@ The environments are real ones, made offline: two small wheels stand for all pac
 
 import ast
 import http.server
+import json
 import os
 import shutil
 import subprocess
@@ -242,12 +243,15 @@ def test_an_empty_index_asks_for_the_build_with_cuda(project):
 
 
 @pytest.mark.parametrize(("user", "options"), [(0, ["--allow-root"]), (1000, [])])
-def test_jupyterlab_starts_for_root_too_and_with_the_users_options(monkeypatch, user, options):
+def test_jupyterlab_starts_for_root_too_and_with_the_users_options(monkeypatch, tmp_path, user, options):
     started = []
+    monkeypatch.setattr(start, "VENV", str(tmp_path))
     monkeypatch.setattr(start, "run", lambda arguments, **_: started.append(arguments))
     monkeypatch.setattr(os, "geteuid", lambda: user, raising=False)
     start.lab(["--ip=0.0.0.0"])
     assert started == [[*start.LAB, *options, "--ip=0.0.0.0"]]
+    settings = tmp_path / "share" / "jupyter" / "lab" / "settings" / "overrides.json"
+    assert json.loads(settings.read_text(encoding="utf-8")) == start.SETTINGS
 
 
 def test_a_users_own_configuration_is_not_read(monkeypatch):

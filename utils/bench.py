@@ -174,7 +174,7 @@ def main():
     record |= {"machine": f"{torch.get_num_threads()} cores ({platform.machine()}), torch {torch.__version__}"}
     record["towers"] = [measure(side, n, dtype, rounds=15 if n == 1 else 5) for dtype, n, side in tqdm(shapes, unit=" shapes")]
     print(record["machine"], *tower_table(record), sep="\n", flush=True)
-    record["notebooks"] = {path.stem: seconds_to_run(path) for path in tqdm(notebooks.PATHS, unit=" notebooks")}
+    record["notebooks"] = {path.stem: seconds_to_run(path) for path in tqdm(notebooks.LESSONS, unit=" notebooks")}
     print(*notebook_table(record), sep="\n")
     RECORD.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 

@@ -1,6 +1,11 @@
 """Compare a tensor with the reference, and explain a difference."""
 
+import contextlib
+import copy
+import inspect
+import io
 import os
+import traceback
 
 from utils.errors import LessonError
 from utils.mistakes import CATALOGUE, explain
@@ -9,6 +14,9 @@ import torch
 
 # Processors add in different orders, which changes the last digits of a float32: allowed outside CI, and said.
 ROUNDING = 2e-6
+
+
+STANDING = {}  # how each exercise stood when it was checked last, in this kernel
 
 
 class CheckError(LessonError):
@@ -62,15 +70,73 @@ def compare(name, ours, reference, tolerance=0.0, stage=None, inputs=()):
         )
 
 
-def check_exercise(name, answer, reference, tolerance=0.0, stage=None, inputs=()):
-    """Say how an exercise stands: not attempted (the answer is still None), wrong and why, or right."""
-    if answer is None:
-        print(f"{name}: not attempted yet")
-        return
+def raised(function, error):
+    """One line: what an exception in a learner's function was, and where in it."""
+    code = inspect.unwrap(function).__code__  # a check may wrap the learner's function
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == code.co_filename]
+    where = f"in line {lines[-1] - code.co_firstlineno + 1} of {code.co_name}" if lines else f"when {code.co_name} was called"
+    return f"{type(error).__name__} {where}: {' '.join(str(error).split())}"
+
+
+def as_tensors(result):
+    """What a function of an exercise returned, {part: it} or it alone -> {part: tensor}. A whole number may be a float."""
+    parts = result if isinstance(result, dict) else {"": result}
+    whole = {name for name, part in parts.items() if isinstance(part, float) and part.is_integer()}
+    return {name: torch.as_tensor(int(part) if name in whole else part).detach() for name, part in parts.items()}
+
+
+def verdict(name, answer, right, case, tolerance, stage, inputs):
+    """-> None if the learner's function is untouched, "" if it is right in this case, or what is wrong."""
     try:
-        compare(name, answer, reference, tolerance, stage, inputs)
+        given = answer(*copy.deepcopy(case))
+    except Exception as error:  # a learner's function may raise anything
+        return raised(answer, error)
+    if given is None:
+        return None
+    expected = as_tensors(right(*copy.deepcopy(case)))
+    try:
+        given = as_tensors(given)
+        with contextlib.redirect_stdout(io.StringIO()):
+            for part, reference in expected.items():
+                compare(", ".join(filter(None, (name, part))), given[part], reference, tolerance, stage, inputs)
     except CheckError as error:
-        print(f"Not yet. {error}")
+        return str(error).removeprefix(f"{name}: ")
+    except (TypeError, ValueError, RuntimeError, KeyError):
+        return f"it returns {given!r:.60}, which is not what is asked for"
+    return ""
+
+
+@torch.no_grad()
+def check_exercise(name, answer, right, cases, tolerance=0.0, stage=None, inputs=None, shows=""):
+    """Print how an exercise stands: not attempted yet, not yet right and why, or right and what that `shows`.
+
+    `answer`: the learner's function; `right`: one that gives the right result; `cases`: the inputs to try, a tuple each.
+    Both get copies, so that an answer that changes what it is given spoils nothing. `stage`: whose mistakes to recognise;
+    a mistake is made from the case or, where it takes other inputs, from `inputs`, which belong to the first case.
+    """
+    how, why = "Right", f". {shows}"
+    for number, case in enumerate(cases):
+        known = (stage, inputs or case) if number == 0 or inputs is None else (None, ())
+        says = verdict(name, answer, right, case, tolerance, *known)
+        if says is None and number == 0:
+            how, why = "not attempted yet", ""
+        elif says != "":
+            other = "It is right above, but not for another input: " if number else ""
+            how, why = "Not yet", f". {other}{says or 'it returns nothing'}"
+        if how != "Right":
+            break
+    STANDING[name] = how
+    print(f"{name}: {how}{why}")
+
+
+def show_solved():
+    """Print how many of the exercises that were checked in this kernel are solved, and how the others stand."""
+    solved = [name for name, how in STANDING.items() if how == "Right"]
+    rest = [f"{name} ({how.lower()})" for name, how in STANDING.items() if how != "Right"]
+    print(
+        f"{len(solved)} of {len(STANDING)} exercises solved"
+        + ("; still to do: " + ", ".join(rest) if rest else ": all of them.")
+    )
 
 
 def show_mistakes(stage, inputs, right):

@@ -2,37 +2,50 @@
 
 from pathlib import Path
 
-from utils.plots import COLOURS
+from utils.pictures import captioned_scenes
+from utils.plots import CARD, COLOURS, INK, light
+from utils.reference import load_vlm
+from utils.vlm import VisionLanguageModel, added_mask, generate, load_parts, prefix_mask
 
+import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
+import torch
 from matplotlib.colors import to_rgb
 from matplotlib.patches import FancyBboxPatch, Rectangle
 from PIL import Image
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "readme_imgs"
-SERIES = [
-    ("01", "pixels", "image"),
-    ("02", "patches +\npositions", "patch"),
-    ("03", "one head", "query"),
-    ("04", "many\nheads", "key"),
-    ("05", "encoder\nlayers", "residual"),
-    ("06", "whole\ntower", "value"),
-    ("07", "text,\nzero-shot", "position"),
-    ("08", "learning", "query"),
-    ("09", "trimmed\ntower", "residual"),
-    ("10", "language\nmodel", "key"),
-]
-# Drawn on a card of its own, so that it reads in GitHub's light and dark theme.
-CARD, INK, FAINT = "#FAFAF7", "#222222", "#DADAD4"
-LUMINANCE = np.array([0.299, 0.587, 0.114])
+SERIES = {
+    "01": "pixels",
+    "02": "patches +\npositions",
+    "03": "one head",
+    "04": "many\nheads",
+    "05": "encoder\nlayers",
+    "06": "whole\ntower",
+    "07": "text,\nzero-shot",
+    "08": "learning",
+    "09": "trimmed\ntower",
+    "10": "language\nmodel",
+}
+# Colours are for what flows through a model; what works on it is neutral. The dictionary of colours stands in utils.plots.
+FAINT, MODULE = "#DADAD4", "#D5E0EA"
+matplotlib.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "siglip"})  # text stays text; the same bytes each time
+
+
+def contrast(ink, face):
+    """How much an ink stands out from what it is written on, from 1 to 21. WCAG 2.1, relative luminance."""
+    linear = [np.array(to_rgb(colour)) for colour in (ink, face)]
+    linear = [np.where(part <= 0.04045, part / 12.92, ((part + 0.055) / 1.055) ** 2.4) for part in linear]
+    dark, bright = sorted(np.array([0.2126, 0.7152, 0.0722]) @ part for part in linear)
+    return (bright + 0.05) / (dark + 0.05)
 
 
 def box(axis, x, y, width, height, text, colour=FAINT, size=12):
     """A rounded box round the point (x, y), with its text; `colour`: a name in COLOURS, or a colour."""
     face = COLOURS.get(colour, colour)
-    ink = INK if LUMINANCE @ to_rgb(face) > 0.5 else "white"
+    ink = max((INK, "white"), key=lambda ink: contrast(ink, face))
     corner = (x - width / 2, y - height / 2)
     axis.add_patch(FancyBboxPatch(corner, width, height, boxstyle="round,pad=0,rounding_size=0.08", fc=face, ec=INK, lw=1))
     axis.text(x, y, text, ha="center", va="center", color=ink, fontsize=size)
@@ -71,20 +84,18 @@ def new_figure(width, height):
 
 
 def save(figure, name):
-    """As a PNG of few colours and without software stamps: small, and the same bytes each time."""
+    """As an SVG, sharp at any size, in which text is text."""
     FOLDER.mkdir(exist_ok=True)
-    figure.canvas.draw()
-    pixels = np.asarray(figure.canvas.buffer_rgba())[..., :3]
+    figure.savefig(FOLDER / f"{name}.svg", metadata={"Date": None, "Creator": None})
     plt.close(figure)
-    Image.fromarray(pixels).quantize(128, dither=Image.Dither.NONE).save(FOLDER / f"{name}.png", optimize=True)
 
 
 def you_are_here(number):
     """The ten notebooks in a row, one of them lit."""
     figure, axis = new_figure(12.4, 1.5)
-    for index, (title, text, colour) in enumerate(SERIES):
+    for index, (title, text) in enumerate(SERIES.items()):
         here, x = title == number, 0.71 + index * 1.22
-        box(axis, x, 0.6, 1.02, 0.8, text, colour if here else FAINT)
+        box(axis, x, 0.6, 1.02, 0.8, text, "image" if here else FAINT)
         label(axis, x, 1.22, title, 12, weight="bold" if here else None)
         if index:
             arrow(axis, (x - 0.69, 0.6), (x - 0.52, 0.6))
@@ -97,9 +108,9 @@ def high_level_tower():
     steps = [
         ("preprocess", "image", "pixels\n(3, size, size)"),
         ("cut into patches,\nadd positions", "patch", "sequence\n(patches, width)"),
-        ("encoder:\nlayer after layer", "query", "hidden states\n(patches, width)"),
-        ("layer norm", "residual", "last hidden state\n(patches, width)"),
-        ("pooling head\n(MAP)", "value", "one vector\n(width)"),
+        ("encoder:\nlayer after layer", MODULE, "hidden states\n(patches, width)"),
+        ("layer norm", MODULE, "last hidden state\n(patches, width)"),
+        ("pooling head\n(MAP)", MODULE, "one vector\n(width)"),
     ]
     photograph = Image.open(ROOT / "notebooks" / "images" / "cat.png").convert("RGB").resize((150, 100))
     axis.imshow(photograph, extent=(0.2, 1.7, 1.1, 2.1))
@@ -175,7 +186,7 @@ def multi_head():
         arrow(axis, (4.66, y), (4.9, y))
         arrow(axis, (6.6, y), (7.3, y), (7.3, 1.8), (7.75, 1.8), colour="value")
     box(axis, 8.6, 1.8, 1.7, 0.9, "side by side\n(tokens, width)", "value", 11)
-    box(axis, 11.0, 1.8, 1.7, 0.9, "out_proj\nmixes the heads")
+    box(axis, 11.0, 1.8, 1.7, 0.9, "out_proj\nmixes the heads", MODULE)
     arrow(axis, (9.45, 1.8), (10.15, 1.8))
     label(axis, 8.6, 1.05, "heads × head width = width", 10)
     label(axis, 11.0, 1.05, "(tokens, width)", 10)
@@ -190,8 +201,8 @@ def encoder_layer():
     label(axis, 0.75, stream, "x\n(tokens,\nwidth)")
     arrow(axis, (1.3, stream), (11.4, stream))
     label(axis, 11.9, stream, "x\n(tokens,\nwidth)")
-    for x, block, colour in ((2.0, "multi-head\nattention", "query"), (6.8, "MLP", "key")):
-        box(axis, x + 0.75, 2.2, 1.2, 0.8, "layer norm", "residual")
+    for x, block, colour in ((2.0, "multi-head\nattention", MODULE), (6.8, "MLP", MODULE)):
+        box(axis, x + 0.75, 2.2, 1.2, 0.8, "layer norm", MODULE)
         box(axis, x + 2.5, 2.2, 1.5, 0.8, block, colour)
         arrow(axis, (x, stream), (x, 2.2), (x + 0.15, 2.2))
         arrow(axis, (x + 1.35, 2.2), (x + 1.75, 2.2))
@@ -206,17 +217,17 @@ def encoder_layer():
 def map_head():
     """One learned query, the probe, asks all patches; an MLP follows."""
     figure, axis = new_figure(12.4, 3.2)
-    box(axis, 1.3, 2.4, 1.6, 0.8, "probe: one\nlearned vector", "value")
+    box(axis, 1.3, 2.4, 1.6, 0.8, "probe: one\nlearned vector", "query")
     box(axis, 1.3, 0.8, 1.6, 0.8, "last hidden state\n(patches, width)", "patch", 11)
-    box(axis, 4.4, 1.6, 1.9, 1.2, "multi-head\nattention:\n1 query, all patches", "query")
+    box(axis, 4.4, 1.6, 1.9, 1.2, "multi-head\nattention:\n1 query, all patches", MODULE)
     arrow(axis, (2.1, 2.4), (2.8, 2.4), (2.8, 1.9), (3.45, 1.9), colour="query")
     arrow(axis, (2.1, 0.8), (2.8, 0.8), (2.8, 1.3), (3.45, 1.3), colour="key")
     label(axis, 2.7, 0.5, "keys, values", 10)
     label(axis, 2.55, 2.65, "query", 10)
     arrow(axis, (5.35, 1.6), (11.0, 1.6))
     label(axis, 5.95, 1.3, "one vector", 10)
-    box(axis, 7.6, 2.6, 1.2, 0.7, "layer norm", "residual")
-    box(axis, 9.2, 2.6, 1.1, 0.7, "MLP", "key")
+    box(axis, 7.6, 2.6, 1.2, 0.7, "layer norm", MODULE)
+    box(axis, 9.2, 2.6, 1.1, 0.7, "MLP", MODULE)
     arrow(axis, (6.6, 1.6), (6.6, 2.6), (7.0, 2.6))
     arrow(axis, (8.2, 2.6), (8.65, 2.6))
     arrow(axis, (9.75, 2.6), (10.2, 2.6), (10.2, 1.76))
@@ -235,9 +246,9 @@ def architecture():
         (7.5, "preprocess: squash, to [−1, 1]", "image", "(batch, 3, size, size)"),
         (6.4, "patch embedding: Conv2d,\nkernel = stride = patch", "patch", "(batch, patches, width)"),
         (5.1, "+ position embedding\n(a table, one row a place)", "position", "(batch, patches, width)"),
-        (3.8, "encoder: layer after layer", "query", "(batch, patches, width)"),
-        (2.7, "post layer norm", "residual", "last hidden state (batch, patches, width)"),
-        (1.6, "MAP head: a probe asks all patches", "value", "pooled vector (batch, width)"),
+        (3.8, "encoder: layer after layer", MODULE, "(batch, patches, width)"),
+        (2.7, "post layer norm", MODULE, "last hidden state (batch, patches, width)"),
+        (1.6, "MAP head: a probe asks all patches", MODULE, "pooled vector (batch, width)"),
         (0.6, "compare with a sentence's vector", FAINT, ""),
     ]
     for index, (y, text, colour, _) in enumerate(column):
@@ -246,15 +257,15 @@ def architecture():
             above, *_, shape_above = column[index - 1]
             arrow(axis, (x, above - 0.35), (x, y + 0.35))
             label(axis, x + 0.15, (above + y) / 2, shape_above, 10, ha="left")
-    axis.add_patch(Rectangle((7.0, 1.9), 5.1, 6.6, fc="none", ec=COLOURS["query"], lw=1.5, ls="--"))
+    axis.add_patch(Rectangle((7.0, 1.9), 5.1, 6.6, fc="none", ec=INK, lw=1.5, ls="--"))
     label(axis, 9.55, 8.75, "one encoder layer, read upwards", 13)
-    arrow(axis, (4.3, 3.8), (7.0, 3.8), colour="query")
+    arrow(axis, (4.3, 3.8), (7.0, 3.8))
     stream = 7.7
     arrow(axis, (stream, 2.05), (stream, 8.35))
     attention, mlp = "multi-head attention:\nq, k, v, softmax, out_proj", "MLP: Linear, GELU (tanh),\nLinear"
-    for y, block, colour in ((2.3, attention, "query"), (5.2, mlp, "key")):
+    for y, block, colour in ((2.3, attention, MODULE), (5.2, mlp, MODULE)):
         arrow(axis, (stream, y), (9.9, y), (9.9, y + 0.3))
-        box(axis, 9.9, y + 0.6, 2.6, 0.55, "layer norm", "residual")
+        box(axis, 9.9, y + 0.6, 2.6, 0.55, "layer norm", MODULE)
         arrow(axis, (9.9, y + 0.88), (9.9, y + 1.2))
         box(axis, 9.9, y + 1.6, 3.2, 0.8, block, colour)
         arrow(axis, (9.9, y + 2.0), (9.9, y + 2.4), (stream + 0.16, y + 2.4))
@@ -276,12 +287,12 @@ def two_towers():
         axis.add_patch(Rectangle((2.1, y - 0.55), 4.15, 1.1, fc="none", ec=INK, lw=1, ls="--"))
         label(axis, 4.2, y + 0.68, f"{'vision' if y > 1 else 'text'} tower", 11)
         box(axis, 3.1, y, 1.7, 0.8, tower, colour)
-        box(axis, 5.3, y, 1.6, 0.8, pool, "value")
-        box(axis, 7.4, y, 1.5, 0.8, "to length 1", "residual")
+        box(axis, 5.3, y, 1.6, 0.8, pool, MODULE)
+        box(axis, 7.4, y, 1.5, 0.8, "to length 1", MODULE)
         for start, end in ((1.7, 2.25), (3.95, 4.5), (6.1, 6.65)):
             arrow(axis, (start, y), (end, y))
         arrow(axis, (8.15, y), (8.6, y), (8.6, 1.7 + (y - 1.7) / 4), (9.0, 1.7 + (y - 1.7) / 4))
-    box(axis, 9.75, 1.7, 1.5, 0.9, "cosine × scale\n+ bias", "query")
+    box(axis, 9.75, 1.7, 1.5, 0.9, "cosine × scale\n+ bias", MODULE)
     arrow(axis, (10.5, 1.7), (10.9, 1.7))
     label(axis, 11.55, 1.7, "logit:\nfits or not")
     axis.set(xlim=(0, 12.4), ylim=(0, 3.4))
@@ -294,7 +305,7 @@ def trimmed_tower():
     photograph = Image.open(ROOT / "notebooks" / "images" / "cat.png").convert("RGB").resize((150, 100))
     axis.imshow(photograph, extent=(0.2, 1.5, 2.05, 2.92))
     label(axis, 0.85, 0.7, "“a picture\nof a cat”", color="#888882")
-    kept = [("patches +\npositions", "patch"), ("encoder:\nlayer after layer", "query")]
+    kept = [("patches +\npositions", "patch"), ("encoder:\nlayer after layer", MODULE)]
     dropped = ["layer norm", "pooling head", "to length 1"]
     for index, (text, colour) in enumerate(kept + [(text, None) for text in dropped]):
         x = 2.75 + index * 2.0
@@ -322,16 +333,16 @@ def vlm():
     box(axis, 2.95, 0.85, 1.5, 0.8, "trimmed tower\nand layer norm", "patch")
     arrow(axis, (1.7, 0.85), (2.2, 0.85))
     arrow(axis, (3.7, 0.85), (4.2, 0.85))
-    box(axis, 4.9, 0.85, 1.4, 0.8, "projector\n(Linear)", "value")
+    box(axis, 4.9, 0.85, 1.4, 0.8, "projector\n(Linear)", MODULE)
     arrow(axis, (4.9, 1.25), (4.9, 1.62))
     box(axis, 7.25, 0.85, 2.4, 0.8, "tokens, looked up:\n<bos> describe \\n", "position")
     arrow(axis, (7.0, 1.25), (7.0, 1.62))
-    vectors(axis, 4.1, 2.05, 13, "value", height=0.7)
+    vectors(axis, 4.1, 2.05, 13, "patch", height=0.7)
     vectors(axis, 6.73, 2.05, 3, "position", height=0.7)
     vectors(axis, 7.4, 2.05, 4, "residual", height=0.7)
     label(axis, 3.0, 2.05, "one sequence")
     label(axis, 8.4, 1.7, "what it has said so far", ha="left")
-    box(axis, 6.15, 3.05, 4.5, 0.7, "language model (Gemma)", "query")
+    box(axis, 6.15, 3.05, 4.5, 0.7, "language model (Gemma)", MODULE)
     arrow(axis, (6.15, 2.42), (6.15, 2.7))
     arrow(axis, (8.07, 3.4), (8.07, 3.85))  # from the last vector to the next word, which comes back as the next vector
     label(axis, 8.07, 4.08, "the next word")
@@ -340,8 +351,35 @@ def vlm():
     save(figure, "vlm")
 
 
+@torch.no_grad()
+def what_comes_out():
+    """The end of the series: a scene, the sentence that the hand-built model says of it, and where it looks before a word."""
+    reference = load_vlm()
+    model = load_parts(VisionLanguageModel(reference.config, reference.model.model.language_model), reference.model)
+    (scene, _), prompt = captioned_scenes()[1][3], reference.tokenize("describe")[0]
+    seen, end = model.see(reference.preprocess(scene)), reference.tokenizer.eos_token_id
+    said = generate(model, seen, prompt, end)
+    sequence = model.merge(seen, torch.cat([prompt, torch.tensor([said])], dim=1))
+    prefix, total, side = seen.shape[1] + prompt.shape[1], sequence.shape[1], round(seen.shape[1] ** 0.5)
+    options = {"attention_mask": added_mask(prefix_mask(prefix, total)), "position_ids": torch.arange(1, total + 1)[None]}
+    attentions = model.language_model(inputs_embeds=sequence, output_attentions=True, **options).attentions
+    looks = torch.cat(attentions).mean(dim=(0, 1))[prefix - 1 : -1, : seen.shape[1]]  # (tokens said, patches)
+    figure, axis = new_figure(12.4, 4.0)
+    axis.imshow(scene, extent=(0.3, 3.1, 0.3, 3.1))
+    label(axis, 6.2, 3.6, f"“{reference.decode(said)}”", 17, weight="bold")
+    pieces = [reference.decode([token]).strip() for token in said]
+    for index, word in enumerate(("briefcases", "tornado", "green")):
+        first = next(number for number, piece in enumerate(pieces) if len(piece) > 3 and word.startswith(piece))
+        x, look = 3.4 + index * 3.0, looks[first].view(side, side)
+        axis.imshow(light(scene, look, 5 / look.numel()), extent=(x, x + 2.8, 0.3, 3.1))
+        label(axis, x + 1.4, 3.25, f"before it says “{word}”", 11)
+    label(axis, 1.7, 3.25, "what it is shown", 11)
+    axis.set(xlim=(0, 12.4), ylim=(0, 4.0))
+    save(figure, "what_comes_out")
+
+
 def main():
-    for number, _, _ in SERIES:
+    for number in SERIES:
         you_are_here(number)
     for draw in (
         high_level_tower,
@@ -354,6 +392,7 @@ def main():
         two_towers,
         trimmed_tower,
         vlm,
+        what_comes_out,
     ):
         draw()
 

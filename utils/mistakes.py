@@ -283,6 +283,10 @@ LAYER_NORM = [
         lambda n, x: (x - x.mean(-1, True)) / (x.var(-1, correction=0, keepdim=True) ** 0.5 + n.eps) * n.weight + n.bias,
     ),
     Mistake(
+        "layer norm", "no eps", "eps is forgotten; it counts where a token's numbers are nearly equal",
+        "generic", lambda n, x: F.layer_norm(x, x.shape[-1:], n.weight, n.bias, 0.0),
+    ),
+    Mistake(
         "layer norm", "torch's eps", "eps is torch's usual 1e-5; SigLIP's config says 1e-6",
         "kornia#2786, candle#271", lambda n, x: F.layer_norm(x, x.shape[-1:], n.weight, n.bias, 1e-5),
     ),
@@ -294,6 +298,10 @@ LAYER_NORM = [
     Mistake(
         "layer norm", "no weight and bias", "the learned weight and bias are not applied",
         "generic", lambda n, x: F.layer_norm(x, x.shape[-1:], eps=n.eps),
+    ),
+    Mistake(
+        "layer norm", "no bias", "the learned bias is not added",
+        "generic", lambda n, x: F.layer_norm(x, x.shape[-1:], n.weight, eps=n.eps),
     ),
     Mistake(
         "layer norm", "mean not subtracted", "the mean is not subtracted: that is RMSNorm",
@@ -501,6 +509,10 @@ PROBABILITIES = [
     Mistake(
         "probabilities", "softmax over images", "softmax is taken over the images; SigLIP judges each pair alone, by sigmoid",
         "habit from CLIP", lambda logits: logits.softmax(dim=0),
+    ),
+    Mistake(
+        "probabilities", "sign of the logits", "the sign of the logits is turned round: these are the probabilities that a pair does not fit",
+        "e to the power of the logit, not of minus the logit", lambda logits: (-logits).sigmoid(),
     ),
 ]  # fmt: skip
 

@@ -1,4 +1,11 @@
-"""The pictures inside notebooks. Each is shown with a sentence that says in words what it shows, which is also its alt text."""
+"""The pictures inside notebooks. Each is shown with a sentence that says in words what it shows, which is also its alt text.
+
+The visual language, of these and of `utils.diagrams`:
+- Twice as many pixels as are shown, for sharp screens; on a card of one warm white, for light and dark pages.
+- A colour means one thing (COLOURS); what has no meaning of its own, as a bar, is slate.
+- Panels that are compared share one scale and one colour bar. Yes and no are two colours without a bar.
+- Axes carry names or small pictures where a reader would have to look numbers up; drawings carry no axes at all.
+"""
 
 import io
 import logging
@@ -8,20 +15,29 @@ import matplotlib.pyplot as plt
 import numpy as np
 from IPython.display import Image as DisplayedImage
 from IPython.display import Markdown, display
+from matplotlib.colors import LinearSegmentedColormap, PowerNorm
+from matplotlib.offsetbox import AnnotationBbox, OffsetImage
 from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
-# Okabe and Ito's colours, told apart by colour-blind readers: the same thing has the same colour in every notebook.
+# Okabe and Ito's colours, told apart by colour-blind readers: the same thing has the same colour in every picture.
 COLOURS = {
     "image": "#0072B2", "patch": "#E69F00", "position": "#009E73", "query": "#D55E00",
     "key": "#56B4E9", "value": "#CC79A7", "residual": "#7F7F7F",
 }  # fmt: skip
+SLATE, INK, CARD = "#52606D", "#111111", "#FAFAF7"
+# How a picture is lit by attention: never quite dark, so that one sees where nothing falls.
+LAMP = LinearSegmentedColormap.from_list("lamp", [(0, 3 * (0.22,)), (1, (1, 1, 1))])
+DPI = 80  # of a picture as it is shown; it holds twice as many pixels
 CHANNELS = {"red": "#D55E00", "green": "#009E73", "blue": "#0072B2"}
 logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it warns in the notebook if its cache cannot be written
 matplotlib.rcdefaults()  # a matplotlibrc of the user's own would draw other pictures
 matplotlib.rcParams.update(
     {
-        "figure.dpi": 80,
+        "figure.dpi": 2 * DPI,
+        "figure.facecolor": CARD,
+        "axes.facecolor": CARD,
+        "text.color": INK,
         "figure.constrained_layout.use": True,
         "font.size": 11,
         "axes.spines.top": False,
@@ -30,16 +46,27 @@ matplotlib.rcParams.update(
 )
 
 
+def encode(figure, form):
+    """The figure as bytes of a JPEG or of a PNG of at most 256 colours, without software stamps. -> bytes, width as shown"""
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format="png", bbox_inches="tight")
+    plt.close(figure)
+    image, data = Image.open(drawn).convert("RGB"), io.BytesIO()
+    if form == "jpeg":
+        image.save(data, "JPEG", quality=80, optimize=True)
+    else:
+        image.quantize(256, dither=Image.Dither.NONE).save(data, "PNG", optimize=True)
+    return data.getvalue(), image.width // 2
+
+
 def show(figure, alt, photographs=False, place=None):
-    """Display a figure and, under it, the sentence `alt`. Photographs as JPEG, drawings as PNG, without software stamps.
+    """Display a figure and, under it, the sentence `alt`. Photographs as JPEG, drawings as PNG.
 
     Returns the place where it stands; given again as `place`, the new figure replaces the old one.
     """
-    data, form = io.BytesIO(), "jpeg" if photographs else "png"
-    stamp = {"pil_kwargs": {"quality": 85}} if photographs else {"metadata": {"Software": None}}
-    figure.savefig(data, format=form, bbox_inches="tight", **stamp)
-    plt.close(figure)
-    image, metadata = DisplayedImage(data.getvalue(), format=form, alt=alt), {f"image/{form}": {"alt": alt}}
+    form = "jpeg" if photographs else "png"
+    data, width = encode(figure, form)
+    image, metadata = DisplayedImage(data, format=form), {f"image/{form}": {"alt": alt, "width": width}}
     if place:
         place.update(image, metadata=metadata)
         return place
@@ -48,24 +75,23 @@ def show(figure, alt, photographs=False, place=None):
     return place
 
 
-def show_images(images, alt, columns=4, height=2.6):
-    """Pictures side by side. `images`: {title: PIL image or array}; axes count pixels."""
+def show_images(images, alt, columns=4, height=2.6, pixels=False):
+    """Pictures side by side. `images`: {title: PIL image or array}; `pixels`: whether the axes count pixels."""
     rows = -(-len(images) // columns)
     widths = [np.asarray(image).shape[1] for image in images.values()][:columns]
     shape = {"squeeze": False, "width_ratios": widths}
     figure, axes = plt.subplots(rows, len(widths), figsize=(11, height * rows), **shape)
-    for axis in axes.flat[len(images) :]:
+    for axis in axes.flat:
         axis.axis("off")
     for axis, (title, image) in zip(axes.flat, images.items()):
-        pixels = np.asarray(image)
-        axis.imshow(pixels, interpolation="nearest")
+        picture = np.asarray(image)
+        axis.imshow(picture, interpolation="nearest", cmap="gray")
         axis.set_title(title, fontsize=11)
-        height_px, width_px = pixels.shape[:2]
-        axis.set_xticks([0, width_px - 1], [0, width_px], fontsize=8)
-        axis.set_yticks([0, height_px - 1], [0, height_px], fontsize=8)
-        axis.set_xlabel("column (pixels)", fontsize=9)
-    for axis in axes[:, 0]:
-        axis.set_ylabel("row (pixels)", fontsize=9)
+        if pixels:
+            axis.axis("on")
+            axis.set(xlabel="column (pixels)", ylabel="row (pixels)" if axis is axes.flat[0] else "")
+            axis.set_xticks([0, picture.shape[1] - 1], [0, picture.shape[1]])
+            axis.set_yticks([0, picture.shape[0] - 1], [0, picture.shape[0]])
     show(figure, alt, photographs=True)
 
 
@@ -129,25 +155,46 @@ def show_maps(maps, alt, columns=4, colour="value", xlabel="column (patches)", y
     show(figure, alt, photographs=max(numbers.shape.numel() for numbers in maps.values()) > 1000)  # noise is large as a PNG
 
 
-def show_matrices(matrices, alt, size=2.2, one_scale=False, xlabel="column", ylabel="row"):
-    """Small matrices with their numbers written in. `matrices`: {title: 2-D tensor}; `one_scale`: the same colours for all."""
+def name_axis(axis, names, down):
+    """Put names or small PIL images where an axis's numbers stand; `down`: along the left side, else along the top."""
+    places, side = range(len(names)), axis.yaxis if down else axis.xaxis
+    pictures = not isinstance(names[0], str)
+    side.set_ticks(places, len(names) * [""] if pictures else names)
+    if not down:
+        axis.xaxis.tick_top()
+        axis.tick_params(axis="x", rotation=25)
+        for label in axis.get_xticklabels():
+            label.set_ha("left")
+    for place, picture in zip(places, names) if pictures else ():
+        small = OffsetImage(np.asarray(picture.convert("RGB").resize((128, 128))), zoom=0.22)
+        where, corner = ((-0.6, place), (1, 0.5)) if down else ((place, -0.6), (0.5, 0))
+        axis.add_artist(AnnotationBbox(small, where, box_alignment=corner, frameon=False, pad=0, annotation_clip=False))
+
+
+def show_matrices(matrices, alt, size=2.2, one_scale=False, xlabel="column", ylabel="row", names=None):
+    """Small matrices with their numbers written in. `matrices`: {title: 2-D tensor}; `one_scale`: the same colours for all.
+
+    `names`: (of the rows, of the columns), words or PIL images, in place of numbers and labels.
+    """
     widths = [max(2, matrix.shape[1]) for matrix in matrices.values()]
     figure, axes = plt.subplots(1, len(matrices), figsize=(11, size), squeeze=False, width_ratios=widths)
     lowest, highest = min(matrix.min() for matrix in matrices.values()), max(matrix.max() for matrix in matrices.values())
     for axis, (title, matrix) in zip(axes[0], matrices.items()):
         low, high = (lowest, highest) if one_scale else (matrix.min(), matrix.max())
-        axis.imshow(matrix, cmap="cividis", aspect="auto", vmin=low, vmax=high)
-        middle = (low + high) / 2
+        axis.imshow(matrix, cmap="cividis", aspect="equal" if names else "auto", vmin=low, vmax=high)
+        middle, form = (low + high) / 2, ".0f" if (matrix == matrix.round()).all() else ".2f"
         for (row, column), number in np.ndenumerate(matrix):
             ink = "black" if number > middle else "white"
-            axis.text(column, row, f"{number:.3g}", ha="center", va="center", color=ink, fontsize=10)
-        axis.set_title(title, fontsize=10)
-        axis.set_xticks(range(matrix.shape[1]))
-        axis.set_yticks(range(matrix.shape[0]))
-        axis.tick_params(length=0, labelsize=8)
-    for axis in axes[0]:
-        axis.set_xlabel(xlabel, fontsize=9)
-    axes[0, 0].set_ylabel(ylabel, fontsize=9)
+            axis.text(column, row, f"{round(float(number), 2) + 0.0:{form}}", ha="center", va="center", color=ink, fontsize=10)
+        axis.set_title(title, fontsize=11)
+        axis.tick_params(length=0, labelsize=9)
+        if names:
+            name_axis(axis, names[0], down=True)
+            name_axis(axis, names[1], down=False)
+        else:
+            axis.set(xticks=range(matrix.shape[1]), yticks=range(matrix.shape[0]), xlabel=xlabel)
+    if not names:
+        axes[0, 0].set_ylabel(ylabel)
     show(figure, alt)
 
 
@@ -206,11 +253,11 @@ def show_lines(panels, alt, xlabel, ylabel, log=False, height=3.0, level=None, j
     show(figure, alt)
 
 
-def show_bars(panels, alt, ylabel, xlabel="", colour="value", height=2.6):
-    """Bars. `panels`: {title: {label: number}}, side by side with the same axis; `colour`: a name in COLOURS."""
+def show_bars(panels, alt, ylabel, xlabel="", height=2.6):
+    """Bars. `panels`: {title: {label: number}}, side by side with the same axis."""
     figure, axes = plt.subplots(1, len(panels), figsize=(11, height), squeeze=False, sharey=True)
     for axis, (title, bars) in zip(axes[0], panels.items()):
-        drawn = axis.bar([str(label) for label in bars], list(bars.values()), color=COLOURS[colour])
+        drawn = axis.bar([str(label) for label in bars], list(bars.values()), color=SLATE)
         axis.bar_label(drawn, fmt="%.3g", fontsize=9)
         axis.set_title(title, fontsize=11)
         axis.set_xlabel(xlabel)
@@ -219,32 +266,39 @@ def show_bars(panels, alt, ylabel, xlabel="", colour="value", height=2.6):
     show(figure, alt)
 
 
-def show_looks(picture, looks, alt, columns=4, size=2.7):
+def light(picture, weights, full):
+    """The picture as if each patch were lit by its weight, fully from `full` on. weights (rows, columns) -> array in [0, 1]"""
+    lamp = np.kron(LAMP(np.sqrt(np.asarray(weights) / full))[..., 0], np.ones((16, 16)))
+    return np.asarray(picture.convert("RGB").resize(lamp.shape[::-1])) / 255 * lamp[..., None]
+
+
+def show_looks(picture, looks, alt, columns=4, full=None, label="share of attention"):
     """Where attention goes, over a picture. `looks`: {title: (weights (rows, columns), patch that looks or None)}.
 
-    Bright is where most of the weight goes; each panel has its own scale, its largest number stands above. The patch that
-    looks is framed.
+    Each patch is lit by its share, fully from ten equal shares on (or from `full` on): one lamp for all panels. What has at
+    least half of a panel's largest share is outlined; the patch that looks is framed.
     """
     rows, columns = -(-len(looks) // columns), min(columns, len(looks))
-    figure, axes = plt.subplots(rows, columns, figsize=(11, size * rows), squeeze=False)
-    grey = np.asarray(picture.convert("L")) / 255
-    for axis in axes.flat[len(looks) :]:
+    figure, axes = plt.subplots(rows, columns, figsize=(11, rows * (9.1 / max(columns, 3) + 0.5)), squeeze=False)
+    for axis in axes.flat:
         axis.axis("off")
     for axis, (title, (weights, index)) in zip(axes.flat, looks.items()):
-        grid_rows, grid_columns = weights.shape
-        extent = (-0.5, grid_columns - 0.5, grid_rows - 0.5, -0.5)
-        strength = np.asarray(weights) / np.asarray(weights).max()
-        axis.imshow(grey, cmap="gray", extent=extent, vmin=-0.6, vmax=1.2)
-        axis.imshow(strength, cmap="inferno", alpha=0.2 + 0.7 * strength, extent=extent, interpolation="nearest")
+        grid = np.asarray(weights)
+        high, wide = grid.shape
+        axis.imshow(light(picture, grid, full or 10 / grid.size), extent=(0, wide, high, 0))
+        # A frame of zeros around it, so that an outline closes at the picture's edge.
+        strong = np.pad(np.kron(grid >= grid.max() / 2, np.ones((16, 16))), 1)
+        axis.contour(strong, [0.5], extent=(0, wide, 0, high), colors=[COLOURS["key"]], linewidths=2)
         if index is not None:
-            row, column = divmod(index, grid_columns)
-            axis.add_patch(plt.Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, edgecolor=COLOURS["key"], linewidth=2.5))
-        axis.set_title(f"{title}\nbrightest: {weights.max():.2f}", fontsize=10)
-        axis.set_xlabel("column (patches)", fontsize=9)
-        axis.tick_params(labelsize=8)
-        axis.xaxis.set_major_locator(MaxNLocator(4, integer=True))
-    for axis in axes[:, 0]:
-        axis.set_ylabel("row (patches)", fontsize=9)
+            row, column = divmod(index, wide)
+            for colour, width in (("white", 5), (COLOURS["query"], 2.5)):
+                axis.add_patch(plt.Rectangle((column, row), 1, 1, fill=False, edgecolor=colour, linewidth=width, zorder=3))
+        axis.set_title(f"{title}\nlargest: {grid.max():.0%}", fontsize=11)
+    lamp = plt.cm.ScalarMappable(PowerNorm(0.5, 0, full or 10 / grid.size), LAMP)
+    bar = figure.colorbar(lamp, ax=axes, label=label, extend="neither" if full else "max", shrink=0.9, aspect=25)
+    if not full:
+        bar.set_ticks([0, 1 / grid.size, 5 / grid.size, 10 / grid.size])
+        bar.set_ticklabels(["0", f"{1 / grid.size:.1%}\n(equal)", f"{5 / grid.size:.1%}", f"{10 / grid.size:.1%}"])
     show(figure, alt, photographs=True)
 
 
@@ -273,7 +327,7 @@ def show_guesses(guesses, alt, columns=3, height=2.1):
         shown.imshow(picture)
         shown.set_title(title, fontsize=10)
         shown.axis("off")
-        bars.barh(list(numbers), list(numbers.values()), color=COLOURS["value"])
+        bars.barh(list(numbers), list(numbers.values()), color=SLATE)
         bars.invert_yaxis()
         bars.set_xlim(0, 1)
         bars.set_xlabel("probability", fontsize=9)

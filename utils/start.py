@@ -4,6 +4,7 @@ Needs no package, and runs on old Pythons too, so that it can say what they are 
 """
 
 import hashlib
+import json
 import os
 import platform
 import shutil
@@ -32,8 +33,12 @@ DROPPED = (
     "MPLBACKEND",
 )
 OWN = ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR", "MPLCONFIGDIR")
-LAB = ["jupyterlab", "--LabApp.default_url=/lab/tree/notebooks", "--LabApp.news_url=None"]
-LAB += ["--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]
+LAB = ["jupyterlab", "--LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb"]
+# No question about news, no look for updates, and room for the notebooks' whole names; a user may change all of it in the menu.
+SETTINGS = {
+    "@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False},
+    "@jupyterlab/filebrowser-extension:browser": {"showLastModifiedColumn": False},
+}
 # No limit that a slow machine can meet: nbval waits this long only for a kernel that died.
 NBVAL = ["--nbval", "--nbval-current-env", "--nbval-cell-timeout=3600", "--nbval-kernel-startup-timeout=3600"]
 NBVAL += ["--nbval-sanitize-with=tests/sanitize.cfg"]
@@ -170,6 +175,9 @@ def install():
 
 
 def lab(arguments):
+    folder = os.path.join(VENV, "share", "jupyter", "lab", "settings")
+    os.makedirs(folder, exist_ok=True)
+    write(os.path.join(folder, "overrides.json"), json.dumps(SETTINGS))
     root = ["--allow-root"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []  # in a container everyone is root
     return run([*LAB, *root, *arguments])
 
