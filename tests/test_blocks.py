@@ -1,6 +1,7 @@
 """Every block equals transformers' own; every known mistake in a block is caught, and called by its own name."""
 
 import os
+import platform
 import subprocess
 import sys
 
@@ -232,6 +233,9 @@ def test_at_base_size_it_equals_transformers(attention, tolerance, capsys):
     compare("pooled vector", pooled, right.pooler_output, tolerance)
 
 
+@pytest.mark.skipif(
+    platform.machine() not in ("x86_64", "AMD64"), reason="the instructions that it leaves out are those of x86"
+)
 def test_it_equals_transformers_with_the_instructions_of_an_older_processor():
     test = f"{__file__}::test_at_base_size_it_equals_transformers[eager-0.0]"
     # Read when torch is imported: a process of its own.

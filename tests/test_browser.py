@@ -6,13 +6,13 @@
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
 
-from utils import start
 from utils.notebooks import PATHS
 
 import pytest
@@ -67,24 +67,24 @@ def wait_for(condition, seconds=900):
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory):
-    """JupyterLab as `make lab` starts it, on a copy of the repository (it saves by itself) -> the address of a notebook"""
+    """JupyterLab by `make lab`'s program, on a copy of the repository (it saves by itself) -> the address of a notebook"""
     folder = tmp_path_factory.mktemp("lab")
-    for name in ("notebooks", "utils", "models", "readme_imgs"):
-        shutil.copytree(ROOT / name, folder / "repository" / name)
-    own = {f"JUPYTER{name}": str(folder / name) for name in ("_CONFIG_DIR", "_DATA_DIR", "_RUNTIME_DIR", "LAB_SETTINGS_DIR")}
-    own |= {"JUPYTERLAB_WORKSPACES_DIR": str(folder / "workspaces"), "IPYTHONDIR": str(folder / "ipython")}
+    for name in ("notebooks", "utils", "models", "readme_imgs", "requirements.txt"):
+        (shutil.copytree if (ROOT / name).is_dir() else shutil.copy)(ROOT / name, folder / "repository" / name)
+    (folder / "repository" / ".venv").symlink_to(sys.prefix)
+    own = {f"JUPYTERLAB_{name}_DIR": str(folder / name) for name in ("SETTINGS", "WORKSPACES")}
     # All cells are drawn, also those that are scrolled away, so that every picture is seen.
-    settings = folder / "LAB_SETTINGS_DIR" / "@jupyterlab" / "notebook-extension" / "tracker.jupyterlab-settings"
+    settings = folder / "SETTINGS" / "@jupyterlab" / "notebook-extension" / "tracker.jupyterlab-settings"
     settings.parent.mkdir(parents=True)
     settings.write_text(json.dumps({"windowingMode": "none"}), encoding="utf-8")
     port = free_port()
-    options = [f"--port={port}", "--IdentityProvider.token=secret", "--no-browser", "--allow-root"]
-    command = [sys.executable, "-m", *start.LAB, *options, "--LabApp.expose_app_in_browser=True"]
+    options = [f"--port={port}", "--IdentityProvider.token=secret", "--no-browser", "--LabApp.expose_app_in_browser=True"]
+    command = [sys.executable, folder / "repository" / "utils" / "start.py", "lab", *options]
     with open(folder / "log", "w", encoding="utf-8") as log:
-        server = subprocess.Popen(command, cwd=folder / "repository", env=os.environ | own, stdout=log, stderr=log)
+        server = subprocess.Popen(command, env=os.environ | own, stdout=log, stderr=log, start_new_session=True)
     wait_for(lambda: answers(f"http://127.0.0.1:{port}/api/status?token=secret"))
     yield lambda name: f"http://127.0.0.1:{port}/lab/tree/notebooks/{name}?token=secret&reset"
-    server.terminate()
+    os.killpg(server.pid, signal.SIGTERM)  # JupyterLab, too, which start.py waits for
     server.wait()
 
 
@@ -102,6 +102,25 @@ def browser():
     browser.set_script_timeout(3600)
     yield browser
     browser.quit()
+
+
+IS_CHANGED = """
+const done = arguments[0];
+(async () => {
+  const panel = window.jupyterapp.shell.currentWidget;
+  await panel.sessionContext.ready;
+  await panel.sessionContext.session.kernel.info;
+  await new Promise(resolve => setTimeout(resolve, 2000));
+  done([panel.context.path, panel.context.model.dirty, document.querySelectorAll('.Toastify__toast').length]);
+})().catch(error => done(String(error)));
+"""
+
+
+@pytest.mark.browser
+def test_it_opens_the_start_with_no_question_asked_and_nothing_to_save(lab, browser):
+    browser.get(lab("00_start_here.ipynb").replace("/lab/tree/notebooks/00_start_here.ipynb", "/"))
+    wait_for(lambda: browser.execute_script(IS_OPEN))
+    assert browser.execute_async_script(IS_CHANGED) == ["notebooks/00_start_here.ipynb", False, 0]
 
 
 @pytest.mark.browser

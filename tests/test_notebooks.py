@@ -19,6 +19,11 @@ MACHINE_PATH = re.compile(r"/home/|/root/|/tmp/|/Users/|site-packages|ipykernel_
 
 # The learner, played: for each exercise, answers that are wrong and what the check must say about them.
 WRONG_ANSWERS = {
+    "how_many_patches": [
+        ("def how_many_patches(size, patch): return size // patch", "14, not 196: 182 too few"),
+        ("def how_many_patches(size, patch): return (size / patch) ** 2", "another input"),
+        ("def how_many_patches(size, patch): return 196", "another input"),
+    ],
     "to_bytes": [
         ("def to_bytes(p): return ((p[0] * 0.5 + 0.5) * 255).round().to(torch.uint8)", "the shape is (3, 224, 224)"),
         (
@@ -697,6 +702,7 @@ def test_an_answer_that_changes_its_inputs_spoils_nothing(notebook, names):
     """The right answer, after which every tensor that it was given is zero: right, and so is the next one."""
     for name, _, check, solution in exercises(notebook):
         vandal = f"""
+import torch
 {solution}
 honest = {name}
 def {name}(*inputs):

@@ -252,6 +252,7 @@ def test_jupyterlab_starts_for_root_too_and_with_the_users_options(monkeypatch, 
     assert started == [[*start.LAB, *options, "--ip=0.0.0.0"]]
     settings = tmp_path / "share" / "jupyter" / "lab" / "settings" / "overrides.json"
     assert json.loads(settings.read_text(encoding="utf-8")) == start.SETTINGS
+    assert [path.read_text(encoding="utf-8") for path in tmp_path.rglob("profile_default/startup/*.py")] == [start.STARTUP]
 
 
 def test_a_users_own_configuration_is_not_read(monkeypatch):

@@ -26,7 +26,8 @@ def normalise(notebook):
     """Drop from an executed notebook, in place, all that tells of the machine or the moment it ran on."""
     notebook.metadata = {
         "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"},
-        "language_info": {"name": "python"},
+        # As the kernel of `make lab` tells it (utils/start.py): else JupyterLab takes an opened notebook for a changed one.
+        "language_info": {name: value for name, value in notebook.metadata.language_info.items() if name != "version"},
     }
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)

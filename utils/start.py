@@ -43,6 +43,10 @@ SETTINGS = {
 NBVAL = ["--nbval", "--nbval-current-env", "--nbval-cell-timeout=3600", "--nbval-kernel-startup-timeout=3600"]
 NBVAL += ["--nbval-sanitize-with=tests/sanitize.cfg"]
 STYLE = [["ruff", "check", "."], ["ruff", "format", "--check", "."]]
+# A kernel tells its Python's version, JupyterLab writes that into the notebook, and asks to save what nobody has changed.
+STARTUP = """kernel = get_ipython().kernel
+kernel.language_info = {name: value for name, value in kernel.language_info.items() if name != "version"}
+"""
 
 
 class Refusal(Exception):
@@ -59,6 +63,7 @@ def read(path):
 
 
 def write(path, text):
+    os.makedirs(os.path.dirname(path), exist_ok=True)
     with open(path, "w", encoding="utf-8") as file:
         file.write(text)
 
@@ -175,9 +180,9 @@ def install():
 
 
 def lab(arguments):
-    folder = os.path.join(VENV, "share", "jupyter", "lab", "settings")
-    os.makedirs(folder, exist_ok=True)
-    write(os.path.join(folder, "overrides.json"), json.dumps(SETTINGS))
+    profile = os.path.join(environment()["IPYTHONDIR"], "profile_default", "startup")
+    write(os.path.join(VENV, "share", "jupyter", "lab", "settings", "overrides.json"), json.dumps(SETTINGS))
+    write(os.path.join(profile, "constant.py"), STARTUP)
     root = ["--allow-root"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []  # in a container everyone is root
     return run([*LAB, *root, *arguments])
 
