@@ -141,6 +141,15 @@ def test_every_text_file_is_opened_with_its_encoding():
     assert found == []
 
 
+def test_no_module_that_windows_lacks_is_imported_before_it_is_needed():
+    for path in [*ROOT.glob("utils/**/*.py"), *ROOT.glob("tests/*.py")]:
+        top = [
+            node for node in ast.parse(path.read_text(encoding="utf-8")).body if isinstance(node, ast.Import | ast.ImportFrom)
+        ]
+        names = {alias.name for node in top for alias in node.names} | {getattr(node, "module", None) for node in top}
+        assert not names & {"resource", "fcntl", "pwd", "grp", "termios", "pty"}, path.name
+
+
 # The environment
 
 
@@ -176,6 +185,16 @@ def interrupted(venv):
     subprocess.run([sys.executable, "-m", "venv", venv], check=True)
     (venv / "unfinished").touch()
     (venv / "ready").touch()
+
+
+def test_an_interruption_at_any_moment_is_seen_the_next_time(monkeypatch, tmp_path):
+    """The mark stands before the first file of the environment is written."""
+    monkeypatch.setattr(start, "VENV", str(tmp_path / ".venv"))
+    monkeypatch.setattr(start, "UNFINISHED", str(tmp_path / ".venv" / "unfinished"))
+    seen = []
+    monkeypatch.setattr(subprocess, "call", lambda *_, **__: seen.append(os.listdir(tmp_path / ".venv")) or 0)
+    start.make_venv()
+    assert seen == [["unfinished"]]
 
 
 @pytest.mark.slow

@@ -152,7 +152,6 @@ def set_up():
     try:
         if not whole:
             make_venv()
-        write(UNFINISHED, "")
         install()
         write(READY, wanted)
         os.remove(UNFINISHED)
@@ -164,11 +163,13 @@ def make_venv():
     if os.path.lexists(VENV):
         say(".venv is unfinished, broken, or of another Python: it is made again")
         (os.remove if os.path.islink(VENV) or os.path.isfile(VENV) else shutil.rmtree)(VENV)
+    write(UNFINISHED, "")  # before anything else: a venv that was interrupted may look whole
     if subprocess.call([sys.executable, "-m", "venv", VENV], env=environment()):
         raise Refusal(f"{sys.executable} could not make .venv (its reason stands above); try another Python: PYTHON=python3.13")
 
 
 def install():
+    write(UNFINISHED, "")
     if run(["pip", "install", "-r", REQUIREMENTS, *torch_options()]):
         raise Refusal("pip could not install everything (its reason stands above); mend that, then run this again: it goes on")
     pins = [line.split("==")[0] for line in read(REQUIREMENTS).splitlines() if "==" in line]
