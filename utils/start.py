@@ -170,7 +170,9 @@ def make_venv():
 
 def install():
     write(UNFINISHED, "")
-    if run(["pip", "install", "-r", REQUIREMENTS, *torch_options()]):
+    # Not by `run`: when Ctrl-C stops pip, the mark stays.
+    if subprocess.call([PYTHON, "-m", "pip", "install", "-r", REQUIREMENTS, *torch_options()], env=environment()):
+        os.remove(UNFINISHED)  # pip has left what was there before, which may be all that there is without a network
         raise Refusal("pip could not install everything (its reason stands above); mend that, then run this again: it goes on")
     pins = [line.split("==")[0] for line in read(REQUIREMENTS).splitlines() if "==" in line]
     there = f"import importlib.metadata as m; [m.version(name) for name in {pins}]"
