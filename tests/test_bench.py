@@ -54,7 +54,6 @@ def test_a_crowded_machine_slows_a_notebook_down_by_no_more_than_its_share():
     alone, beside, crowd = (times["waiting"] for times in record["crowds"].values())
     cores, kernels = (int(next(re.finditer(r"\d+", text)).group()) for text in (record["machine"], list(record["crowds"])[-1]))
     assert beside <= 2.5 * alone and crowd <= 2.5 * kernels / cores * alone
-    assert alone <= 1.05 * record["crowds"]["nothing"]["spinning"]
 
 
 def test_a_crowd_is_all_started_before_any_of_it_is_timed(monkeypatch):
