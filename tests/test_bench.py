@@ -6,10 +6,11 @@ from pathlib import Path
 
 from utils import bench
 from utils.notebooks import LESSONS
-from utils.parity import shape_of
-from utils.siglip import MultiHeadAttention
+from utils.parity import random_model
+from utils.siglip import VisionTransformer
 
 import torch
+from transformers import SiglipVisionConfig, SiglipVisionModel
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 
@@ -33,11 +34,12 @@ def test_ratios_and_the_share_of_the_peak_are_taken_round_by_round(monkeypatch):
     assert row["share"] == round(row["operations"] / 2.0 / speed, 2) > 1
 
 
-def test_fused_attention_is_the_same_attention():
-    config = shape_of("google/siglip-base-patch16-224").vision_config
-    ours, fused, x = MultiHeadAttention(config), bench.FusedAttention(config), torch.randn(2, 30, config.hidden_size)
-    fused.load_state_dict(ours.state_dict())
-    torch.testing.assert_close(fused(x), ours(x), rtol=0, atol=1e-5)
+def test_the_tower_with_torchs_attention_is_transformers_sdpa_to_the_last_bit():
+    config = SiglipVisionConfig(num_hidden_layers=2, image_size=64, attn_implementation="sdpa")
+    theirs, ours, pixels = random_model(SiglipVisionModel, config), VisionTransformer(config).eval(), torch.rand(2, 3, 64, 64)
+    ours.load_state_dict(theirs.state_dict())
+    with torch.no_grad():
+        assert torch.equal(bench.with_sdpa(ours)(pixels)[0], theirs(pixels).last_hidden_state)
 
 
 def test_the_readme_prints_the_last_measurement():

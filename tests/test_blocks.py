@@ -47,7 +47,8 @@ def pixels():
 def head_of(attention, config, index=1):
     """One head of our multi-head attention, alone."""
     head = AttentionHead(config)
-    rows = slice(index * head.head_width, (index + 1) * head.head_width)
+    head_width = head.q_proj.out_features
+    rows = slice(index * head_width, (index + 1) * head_width)
     head.load_state_dict({name: p[rows] for name, p in attention.state_dict().items() if "out_proj" not in name})
     return head
 
@@ -157,8 +158,9 @@ def test_the_right_block_passes_and_is_no_mistake(stage, stages, capsys):
         ours = functions[stage](block, *inputs) if stage in functions else block(*inputs)
     if isinstance(ours, tuple):
         ours = ours[stage in ("pooled vector", "text vector")]
-    # One head is a slice of a wider matrix product there, and SDPA adds in another order; the loss is a mean over other rows.
-    reordered = stage in ("attention head", "VLM loss")
+    # One head is a slice of a wider matrix product there, and SDPA adds in another order; the loss is a mean over other rows;
+    # torch's own attention, which pools there, multiplies keys and values with one matrix.
+    reordered = stage in ("attention head", "VLM loss", "pooling head", "pooled vector", "logits")
     compare(stage, ours, right, 1e-6 if reordered else 0, stage, (block, *inputs))
     difference = (ours - right).abs().max().item()
     assert explain(stage, ours + 1e-7, (block, *inputs), difference + 1e-7) is None
@@ -230,7 +232,7 @@ def test_at_base_size_it_equals_transformers(attention, tolerance, capsys):
     with torch.no_grad():
         right, (hidden, pooled) = theirs(pixels), ours(pixels)
     compare("last hidden state", hidden, right.last_hidden_state, tolerance)
-    compare("pooled vector", pooled, right.pooler_output, tolerance)
+    compare("pooled vector", pooled, right.pooler_output, 1e-5)
 
 
 @pytest.mark.skipif(

@@ -2,8 +2,12 @@
 
 from pathlib import Path
 
-from utils.checks import CheckError, check_exercise, compare
+from utils import checks
+from utils.answers import Judge
+from utils.checks import CheckError, check_exercise, compare, show_mistakes
+from utils.errors import LessonError
 from utils.mistakes import CATALOGUE, PREPROCESSING, explain
+from utils.reference import load_reference
 from utils.siglip import preprocess, read_image
 
 import pytest
@@ -134,3 +138,62 @@ def test_a_whole_number_may_come_as_a_float_and_a_wrong_one_says_how_far_off_it_
     for answer, says in ((3.0, "Right. "), (3, "Right. "), (5, "Not yet. 5, not 3: 2 too many"), (2.5, "Not yet. ")):
         check_exercise("count", lambda x, answer=answer: answer, lambda x: 3, [(torch.ones(1),)])
         assert f"count: {says}" in capsys.readouterr().out
+
+
+# The table of mistakes
+
+
+@pytest.fixture
+def table(monkeypatch):
+    """What `show_mistakes` displays, as it stands in the notebook: a function of its arguments -> Markdown"""
+    shown = []
+    monkeypatch.setattr(checks, "display", lambda markdown: shown.append(markdown.data))
+
+    def of(*arguments, **options):
+        show_mistakes(*arguments, **options)
+        return shown.pop()
+
+    return of
+
+
+LOGIT = torch.tensor([[2.0, -1.0], [-3.0, 0.5]])
+
+
+def test_the_table_says_of_each_mistake_how_far_it_moves_the_result_smallest_first(table):
+    lines = table("probabilities", (LOGIT,), LOGIT.sigmoid()).splitlines()
+    known = {mistake.sentence for mistake in CATALOGUE if mistake.stage == "probabilities"}
+    moves, sentences = zip(*(map(str.strip, line.strip("|").split("|")) for line in lines[2:]))
+    assert set(sentences) == known and list(map(float, moves)) == sorted(map(float, moves))
+
+
+def test_mistakes_that_are_not_named_first_are_folded_and_none_is_lost(table):
+    text = table("probabilities", (LOGIT,), LOGIT.sigmoid(), first=["softmax"])
+    shown, folded = text.split("<details><summary>2 more</summary>")
+    assert "over the captions" in shown and "over the images" in folded and "sign of the logits" in folded
+
+
+def test_an_unknown_name_is_one_clear_line():
+    with pytest.raises(LessonError, match="no mistake of the stage probabilities is called hardmax"):
+        show_mistakes("probabilities", (LOGIT,), LOGIT.sigmoid(), first=["hardmax"])
+
+
+def test_the_judge_runs_the_whole_model_with_the_mistake_in_every_block_of_its_kind(table):
+    reference = load_reference()
+    judge, x = Judge(reference), torch.randn(1, 4, reference.config.vision_config.hidden_size)
+    known = {(mistake.stage, mistake.name): mistake for mistake in CATALOGUE}
+    right = judge.named_right()
+    assert right > 30
+    assert (
+        judge.named_right(known["preprocessing", "bilinear"]) > 30 > judge.named_right(known["preprocessing", "rescaled twice"])
+    )
+    assert judge.named_right(known["MLP", "exact GELU"]) == right > judge.named_right(known["MLP", "no activation"])
+    assert (
+        judge.named_right(known["attention head", "not scaled"]) == judge.named_right(known["attention", "not scaled"]) < right
+    )
+    assert judge.named_right(known["text vector", "head skipped"]) < 10
+    assert judge.named_right(known["embeddings", "class token"]) == right  # attention takes any number of tokens
+    assert judge.named_right(known["preprocessing", "channels last"]) is None
+    assert judge.named_right() == right  # nothing of a mistake stays
+    norm = torch.nn.LayerNorm(x.shape[-1])
+    text = table("layer norm", (norm, x / 1000), norm(x / 1000).detach(), judge=judge)
+    assert text.startswith(f"| moves | named right (of {len(judge.drawings)}; without mistakes {right}) | when |")

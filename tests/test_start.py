@@ -303,7 +303,7 @@ import os, sys
 class Watch:  # the environment at the moment at which torch is imported for the first time
     def find_spec(self, name, path=None, target=None):
         if name == "torch" and "importlib.util" not in str(sys._getframe(1).f_globals.get("__name__")):
-            print({name: os.environ.get(name) for name in ("OMP_WAIT_POLICY", "OMP_NUM_THREADS")}, flush=True)
+            print({name: os.environ.get(name) for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "OMP_NUM_THREADS")}, flush=True)
             os._exit(0)
 sys.meta_path.insert(0, Watch())
 """
@@ -320,14 +320,14 @@ def at_torchs_import(program, folder, **environment):
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
 def test_torchs_threads_are_told_to_wait_before_torch_is_imported(path):
     for folder in (path.parent, ROOT):
-        assert "'OMP_WAIT_POLICY': 'PASSIVE'" in at_torchs_import(first_cell(path), folder)[0]
+        assert "'OMP_WAIT_POLICY': 'PASSIVE', 'GOMP_SPINCOUNT': '500'" in at_torchs_import(first_cell(path), folder)[0]
 
 
 def test_so_they_are_in_a_program_and_what_the_user_has_set_stays():
     program = "import utils.siglip"
     assert "'OMP_WAIT_POLICY': 'PASSIVE'" in at_torchs_import(program, ROOT)[0]
     assert "'OMP_WAIT_POLICY': 'ACTIVE'" in at_torchs_import(program, ROOT, OMP_WAIT_POLICY="ACTIVE")[0]
-    assert "'OMP_WAIT_POLICY': None" in at_torchs_import(program, ROOT, KMP_BLOCKTIME="5")[0]
+    assert "'OMP_WAIT_POLICY': None, 'GOMP_SPINCOUNT': None" in at_torchs_import(program, ROOT, KMP_BLOCKTIME="5")[0]
 
 
 def test_a_notebook_alone_says_that_it_needs_its_repository(tmp_path):

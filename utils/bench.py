@@ -13,11 +13,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from unittest.mock import patch
 
-from utils import notebooks, usable_cores
+from utils import notebooks, siglip, usable_cores
 from utils.measure import peak_megabytes, seconds_in_turns
 from utils.parity import random_model, shape_of
-from utils.siglip import MultiHeadAttention, VisionTransformer
+from utils.siglip import VisionTransformer
 
 import torch
 import torch.nn.functional as F
@@ -35,12 +36,14 @@ PASSES = "from utils import bench; bench.time_passes()"
 SECONDS = 10  # of passes in each crowd
 
 
-class FusedAttention(MultiHeadAttention):
-    """The same result by one function of torch, which never makes the whole tensor of weights; as `fused` of notebook 04."""
+def with_sdpa(tower):
+    """The same tower, in which one function of torch takes the place of `attend`: it never makes the tensor of weights."""
 
-    def forward(self, x):
-        queries, keys, values = (self.split_heads(project(x)) for project in (self.q_proj, self.k_proj, self.v_proj))
-        return self.out_proj(F.scaled_dot_product_attention(queries, keys, values).transpose(1, 2).reshape(x.shape))
+    def run(pixels):
+        with patch.object(siglip, "attend", F.scaled_dot_product_attention):
+            return tower(pixels)
+
+    return run
 
 
 def with_attention(theirs, kind):
@@ -58,12 +61,14 @@ def measure(side, images, dtype, rounds):
     operations a second that a product of two large matrices reaches, in the median round.
     """
     theirs = random_model(SiglipVisionModel, shape_of(f"google/siglip-base-patch16-{side}").vision_config).to(dtype)
-    ours, fused = VisionTransformer(theirs.config).eval(), VisionTransformer(theirs.config).eval()
-    for layer in fused.encoder.layers:
-        layer.self_attn = FusedAttention(theirs.config)
-    for model in (ours, fused):
-        model.load_state_dict(theirs.state_dict(), assign=True)
-    models = {"ours": ours, "fused": fused, "eager": with_attention(theirs, "eager"), "sdpa": with_attention(theirs, "sdpa")}
+    ours = VisionTransformer(theirs.config).eval()
+    ours.load_state_dict(theirs.state_dict(), assign=True)
+    models = {
+        "ours": ours,
+        "fused": with_sdpa(ours),
+        "eager": with_attention(theirs, "eager"),
+        "sdpa": with_attention(theirs, "sdpa"),
+    }
     matrix, pixels = torch.rand(MATRIX, MATRIX).to(dtype), torch.rand(images, 3, side, side).to(dtype)
     with FlopCounterMode(display=False) as operations, torch.no_grad():
         ours(pixels)

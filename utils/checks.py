@@ -11,6 +11,7 @@ from utils.errors import LessonError
 from utils.mistakes import CATALOGUE, explain
 
 import torch
+from IPython.display import Markdown, display
 
 # Processors add in different orders, which changes the last digits of a float32: allowed outside CI, and said.
 ROUNDING = 2e-6
@@ -139,27 +140,48 @@ def show_solved():
     )
 
 
-def show_mistakes(stage, inputs, right):
-    """Run all known mistakes of a stage on `inputs`; print, smallest first, how far each moves the result from `right`.
+def move(mistake, inputs, right):
+    """How far a mistake moves the result, as it is printed: in standard deviations of the right one; one number: of itself.
 
-    "moves" is the largest difference in multiples of the result's standard deviation (of a single number: of itself). Raises an
-    AssertionError if `compare` lets one pass or calls it by another's name.
+    Raises an AssertionError if `compare` lets the mistake pass or calls it by another's name.
     """
-    lines = []
+    wrong = mistake.wrong(*inputs)
+    try:
+        compare(mistake.name, wrong, right, stage=mistake.stage, inputs=inputs)
+    except CheckError as error:
+        assert mistake.sentence in str(error), f"{mistake.name} was called something else: {error}"
+    else:
+        raise AssertionError(f"the check let a mistake pass: {mistake.name}")
+    if wrong.shape != right.shape:
+        return "shape"
+    moves = largest_difference(wrong, right)[0] / (right.std() if right.numel() > 1 else right.abs()).item()
+    return f"{moves:.{2 if moves > 1e-4 else 1}g}"  # the second digit of a tiny number is rounding
+
+
+def show_mistakes(stage, inputs, right, judge=None, first=None):
+    """Run all known mistakes of a stage on `inputs`; show, smallest first, how far each moves the result from `right`.
+
+    `judge`: a `utils.answers.Judge`; then each row also says how many drawings the whole model names right with the mistake.
+    `first`: the names of those that are shown; the others are folded (all are shown without it).
+    """
+    rows = []
     for mistake in (mistake for mistake in CATALOGUE if mistake.stage == stage):
-        wrong = mistake.wrong(*inputs)
-        try:
-            compare(mistake.name, wrong, right, stage=stage, inputs=inputs)
-        except CheckError as error:
-            assert mistake.sentence in str(error), f"{mistake.name} was called something else: {error}"
-        else:
-            raise AssertionError(f"the check let a mistake pass: {mistake.name}")
-        same_shape = wrong.shape == right.shape
-        size = right.std().item() if right.numel() > 1 else right.abs().item()
-        moves = largest_difference(wrong, right)[0] / size if same_shape else torch.inf
-        digits = 2 if moves > 1e-4 else 1  # the second one of a tiny number is rounding
-        printed = f"{moves:.{digits}g}"
+        printed = move(mistake, inputs, right)
         # By what is printed: which of two rows that print the same is larger hangs on the processor's rounding.
-        lines.append((float(printed), mistake.sentence, printed if same_shape else "shape"))
-    print("    moves  when")
-    print(*(f"{printed:>9}  {sentence}" for _, sentence, printed in sorted(lines)), sep="\n")
+        order = float("inf") if printed == "shape" else float(printed), mistake.sentence
+        cells = [printed, *([judge.named_right(mistake)] if judge else []), mistake.sentence.replace("*", r"\*")]
+        rows.append((order, mistake.name, ["error" if cell is None else cell for cell in cells]))
+    unknown = set(first or ()) - {name for _, name, _ in rows}
+    if unknown:
+        raise LessonError(f"no mistake of the stage {stage} is called {', '.join(sorted(unknown))}")
+    answer = [f"named right (of {len(judge.drawings)}; without mistakes {judge.named_right()})"] if judge else []
+    head = "".join(f"| {title} " for title in ("moves", *answer, "when")) + "|\n" + "|---:" * (1 + len(answer)) + "|:---|\n"
+
+    def table(shown):
+        return head + "".join(f"| {' | '.join(map(str, cells))} |\n" for _, name, cells in sorted(rows) if shown(name))
+
+    folded = [name for _, name, _ in rows if first and name not in first]
+    text = table(lambda name: name not in folded)
+    if folded:
+        text += f"\n<details><summary>{len(folded)} more</summary>\n\n{table(lambda name: name in folded)}\n</details>"
+    display(Markdown(text))

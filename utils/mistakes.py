@@ -21,6 +21,9 @@ from PIL import Image
 BICUBIC = Image.Resampling.BICUBIC
 
 
+ATTENTION_FUNCTIONS = siglip.attention_weights, siglip.attend, siglip.split_heads, siglip.merge_heads  # blocks call them
+
+
 @dataclass(frozen=True)
 class Mistake:
     """`wrong(*inputs)` gives what the mistake gives; `sentence` completes "you get this when ..."; `source`: who makes it."""
@@ -33,7 +36,7 @@ class Mistake:
 
 
 class Edit:
-    """A block's own code with pieces replaced: `changes` are (code, what stands there instead).
+    """A block's own code, and that of attention, with pieces replaced: `changes` are (code, what stands there instead).
 
     Called with a block and its inputs, it gives what the block would give with that code and the same weights.
     """
@@ -44,7 +47,7 @@ class Edit:
 
     @functools.cached_property
     def wrong_block(self):
-        source = inspect.getsource(self.block)
+        source = "\n".join(map(inspect.getsource, (*ATTENTION_FUNCTIONS, self.block)))
         for code, instead in self.changes:
             if source.count(code) != 1:
                 raise ValueError(f"{self.block.__name__} holds {code!r} {source.count(code)} times, not once")
@@ -57,7 +60,7 @@ class Edit:
     def __call__(self, block, *inputs):
         wrong = copy.copy(block)
         wrong.__class__ = self.wrong_block
-        result = wrong(*inputs)
+        result = wrong.forward(*inputs)  # not what hooks make of it: one of them may be this mistake
         return result if self.output is None else result[self.output]
 
 
@@ -185,14 +188,12 @@ EMBEDDINGS = [
 ]  # fmt: skip
 
 # stages "attention head": (AttentionHead, x) -> (batch, tokens, head_width), "attention": (MultiHeadAttention, x) -> shape of x
-QK, SCALE, SOFTMAX = "queries @ keys.transpose(-1, -2)", "self.head_width**-0.5", "scores.softmax(dim=-1)"
+QK, SCALE, SOFTMAX = "queries @ keys.transpose(-1, -2)", "queries.shape[-1] ** -0.5", "scores.softmax(dim=-1)"
 EITHER = [  # what goes wrong in one head goes wrong in many
-    ("divided by sqrt(width)", "the scores are divided by sqrt(width) instead of sqrt(head width)",
-     "generic", (SCALE, "x.shape[-1] ** -0.5")),
     ("not scaled", "the scores are not divided by sqrt(head width)",
      "generic", (SCALE, "1")),
     ("scaled twice", "the scores are divided by sqrt(head width) twice",
-     "scaling before F.scaled_dot_product_attention, which scales", (SCALE, "self.head_width**-1")),
+     "scaling before F.scaled_dot_product_attention, which scales", (SCALE, "queries.shape[-1] ** -1")),
     ("softmax over queries", "the softmax runs over the queries (dim=-2); each query's weights must sum to one (dim=-1)",
      "nerminnuraydogan/vision-transformer#1", (SOFTMAX, "scores.softmax(dim=-2)")),
     ("no softmax", "the scores themselves are taken as weights: the softmax is missing",
@@ -206,6 +207,8 @@ ATTENTION_HEAD = [
     Mistake("attention head", name, sentence, source, Edit(siglip.AttentionHead, change))
     for name, sentence, source, change in [
         *EITHER,
+        ("divided by sqrt(width)", "the scores are divided by sqrt(width) instead of sqrt(head width)",
+         "generic", ("self.q_proj(x)", "(self.q_proj(x) * (self.q_proj.out_features / x.shape[-1]) ** 0.5)")),
         ("keys and values exchanged", "keys and values are exchanged",
          "transformers keeps them in the order k, v, q", ("self.k_proj(x), self.v_proj(x)", "self.v_proj(x), self.k_proj(x)")),
         ("no bias of the values", "the values are computed without their bias",
@@ -214,35 +217,38 @@ ATTENTION_HEAD = [
          "generic", ("self.q_proj(x)", "F.linear(x, self.q_proj.weight)")),
     ]
 ]  # fmt: skip
-VIEW, MERGED = "x.view(batch, tokens, self.heads, self.head_width).transpose(1, 2)", "(weights @ values).transpose(1, 2)"
+VIEW, MERGE = "x.view(batch, tokens, heads, width // heads).transpose(1, 2)", "x.transpose(1, 2).flatten(2)"
+MIXED, PROJECTED = "mixed = attend(queries, keys, values)", "self.out_proj(merge_heads(mixed))"
 ATTENTION = [
     Mistake("attention", name, sentence, source, Edit(siglip.MultiHeadAttention, *changes))
     for name, sentence, source, *changes in [
         *EITHER,
+        ("divided by sqrt(width)", "the scores are divided by sqrt(width) instead of sqrt(head width)",
+         "generic", (MIXED, f"queries = queries * self.heads**-0.5; {MIXED}")),
         ("divided by sqrt(heads)", "the scores are divided by sqrt(number of heads) instead of sqrt(head width)",
-         "generic", (SCALE, "self.heads**-0.5")),
+         "generic", (MIXED, f"queries = queries * (queries.shape[-1] / self.heads) ** 0.5; {MIXED}")),
         ("softmax over heads", "the softmax runs over the heads (dim=1); each query's weights must sum to one (dim=-1)",
          "nerminnuraydogan/vision-transformer#1", (SOFTMAX, "scores.softmax(dim=1)")),
         ("keys and values exchanged", "keys and values are exchanged",
-         "transformers keeps them in the order k, v, q", ("values = self.split_heads(self.v_proj(x))", "keys, values = self.split_heads(self.v_proj(x)), keys")),
+         "transformers keeps them in the order k, v, q", ("values = split_heads(self.v_proj(x), self.heads)", "keys, values = split_heads(self.v_proj(x), self.heads), keys")),
         ("no bias of the values", "the values are computed without their bias",
          "generic", ("self.v_proj(x)", "F.linear(x, self.v_proj.weight)")),
         ("no bias of the queries", "the queries are computed without their bias",
          "generic", ("self.q_proj(x)", "F.linear(x, self.q_proj.weight)")),
         ("one wide head", "there is one head as wide as the model instead of several narrow ones",
-         "generic", (VIEW, "x[:, None]"), (SCALE, "x.shape[-1] ** -0.5"), (MERGED, "weights @ values")),
+         "generic", (VIEW, "x[:, None]"), (MERGE, "x[:, 0]")),
         ("wrong view", "(batch, tokens, width) is viewed as (batch, heads, tokens, head width) without a transpose: heads mix tokens",
-         "reczoo/FuxiCTR#30", (VIEW, "x.view(batch, self.heads, tokens, self.head_width)")),
+         "reczoo/FuxiCTR#30", (VIEW, "x.view(batch, heads, tokens, width // heads)")),
         ("heads interleaved", "the width is split as (head width, heads): a head gets numbers from all over the width, not one block",
-         "generic", (VIEW, "x.view(batch, tokens, self.head_width, self.heads).permute(0, 3, 1, 2)")),
+         "generic", (VIEW, "x.view(batch, tokens, width // heads, heads).permute(0, 3, 1, 2)")),
         ("merged without transpose", "the heads are merged without transposing them back: tokens and heads mix",
-         "jsbaan/transformer-from-scratch#6", (MERGED, "weights @ values")),
+         "jsbaan/transformer-from-scratch#6", (MERGE, "x.reshape(len(x), x.shape[2], -1)")),
         ("no out_proj", "the last linear layer, out_proj, is missing",
-         "generic", ("self.out_proj(mixed.reshape(x.shape))", "mixed.reshape(x.shape)")),
+         "generic", (PROJECTED, "merge_heads(mixed)")),
         ("no bias of out_proj", "out_proj is applied without its bias",
-         "generic", ("self.out_proj(mixed.reshape(x.shape))", "F.linear(mixed.reshape(x.shape), self.out_proj.weight)")),
+         "generic", (PROJECTED, "F.linear(merge_heads(mixed), self.out_proj.weight)")),
         ("out_proj transposed", "out_proj's weight is transposed: a Linear keeps (out, in), Flax keeps (in, out)",
-         "loading a Flax kernel", ("self.out_proj(mixed.reshape(x.shape))", "F.linear(mixed.reshape(x.shape), self.out_proj.weight.T, self.out_proj.bias)")),
+         "loading a Flax kernel", (PROJECTED, "F.linear(merge_heads(mixed), self.out_proj.weight.T, self.out_proj.bias)")),
     ]
 ]  # fmt: skip
 
@@ -351,16 +357,16 @@ ENCODER = [
 ]  # fmt: skip
 
 # stage "pooling head": (AttentionPoolingHead, normed x) -> (batch, width)
-ADD_MLP = "pooled + self.mlp(self.layernorm(pooled))"
+COUNTED, ADD_MLP = "heads = self.attention.num_heads", "pooled + self.mlp(self.layernorm(pooled))"
 POOLING_HEAD = [
     Mistake("pooling head", name, sentence, source, Edit(siglip.AttentionPoolingHead, *changes))
     for name, sentence, source, *changes in [
         ("q, v, k", "in_proj is split as q, v, k; it is packed as q, k, v",
-         "generic", ("keys, values = F.linear", "values, keys = F.linear")),
+         "generic", ("(wq, wk, wv), (bq, bk, bv)", "(wq, wv, wk), (bq, bv, bk)")),
         ("one head", "the probe attends with one head as wide as the model",
-         "generic", ("heads = self.attention.num_heads", "heads = 1")),
+         "generic", (COUNTED, "heads = 1")),
         ("norm on the patches", "layernorm is applied to the patches; it belongs before the MLP",
-         "generic", ("batch, _, width = x.shape", "batch, _, width = x.shape; x = self.layernorm(x)"), (ADD_MLP, "pooled + self.mlp(pooled)")),
+         "generic", (COUNTED, f"{COUNTED}; x = self.layernorm(x)"), (ADD_MLP, "pooled + self.mlp(pooled)")),
         ("probe added", "the probe is added to what it gathered; there is no residual round this attention",
          "generic", ("pooled = self.attention.out_proj(pooled)", "pooled = self.attention.out_proj(pooled) + self.probe[0]")),
         ("no norm", "layernorm is missing before the MLP",
@@ -370,9 +376,9 @@ POOLING_HEAD = [
         ("no MLP", "the MLP is missing",
          "generic", (ADD_MLP, "pooled")),
         ("first token", "the first patch's vector is taken; SigLIP has no class token, its head asks all patches",
-         "habit from ViT and CLIP", ("batch, _, width = x.shape", "return x[:, 0]; batch, _, width = x.shape")),
+         "habit from ViT and CLIP", (COUNTED, f"return x[:, 0]; {COUNTED}")),
         ("mean", "the patches' mean is taken instead of the head",
-         "transformers' SiglipForImageClassification", ("batch, _, width = x.shape", "return x.mean(1); batch, _, width = x.shape")),
+         "transformers' SiglipForImageClassification", (COUNTED, f"return x.mean(1); {COUNTED}")),
     ]
 ]  # fmt: skip
 
@@ -414,7 +420,9 @@ TRIMMED_TOWER = [
 
 # stage "text vector": (TextTransformer, ids) -> (texts, width). The last column of ids is padding.
 ATTENDED = {  # MultiHeadAttention as other language models have it
-    "padding hidden": Edit(siglip.MultiHeadAttention, (SOFTMAX, "(scores + self.mask).softmax(dim=-1)")),
+    "padding hidden": Edit(
+        siglip.MultiHeadAttention, (MIXED, "mixed = F.scaled_dot_product_attention(queries, keys, values, self.mask)")
+    ),
     "causal mask": Edit(siglip.MultiHeadAttention, dict((name, change) for name, _, _, change in EITHER)["causal mask"]),
 }
 
@@ -427,7 +435,7 @@ def with_attention(kind, text_model, ids):
     for layer in changed.encoder.layers:
         layer.self_attn.__class__ = ATTENDED[kind].wrong_block
         layer.self_attn.mask = torch.zeros(padding.shape).masked_fill(padding, -torch.inf)
-    return changed(ids)[1]
+    return changed.forward(ids)[1]
 
 
 def words_and_end(ids):
@@ -437,7 +445,7 @@ def words_and_end(ids):
 
 @torch.no_grad()
 def with_ids(text_model, ids):
-    return text_model(ids)[1]
+    return text_model.forward(ids)[1]
 
 
 POOLED = "self.head(x[:, -1])"
@@ -625,7 +633,7 @@ EQUIVALENT = [
     ),
     Mistake(
         "attention", "queries scaled", "dividing the queries by sqrt(head width) divides the scores by it",
-        "generic", Edit(siglip.MultiHeadAttention, (f"scores *= {SCALE}", ""), (QK, f"(queries * {SCALE}) @ keys.transpose(-1, -2)")),
+        "generic", Edit(siglip.MultiHeadAttention, (f"{QK} * {SCALE}", f"(queries * {SCALE}) @ keys.transpose(-1, -2)")),
     ),
     Mistake(
         "VLM logits", "positions from 0", "Gemma turns queries and keys by their positions; only the distance of two positions counts",

@@ -57,6 +57,21 @@ class PatchEmbedding(nn.Module):
         return patches + self.position_embedding.weight
 
 
+def attention_weights(queries, keys):
+    """How much each query looks at each key. (..., queries, head_width), (..., keys, head_width) -> (..., queries, keys)"""
+    scores = queries @ keys.transpose(-1, -2) * queries.shape[-1] ** -0.5
+    return scores.softmax(dim=-1)
+
+
+def attend(queries, keys, values):
+    """Each query gathers a weighted mean of the values; `F.scaled_dot_product_attention` computes the same.
+
+    (..., queries, head_width), twice (..., keys, head_width) -> (..., queries, head_width).
+    Vaswani et al. 2017, "Attention is all you need", section 3.2.1.
+    """
+    return attention_weights(queries, keys) @ values
+
+
 class AttentionHead(nn.Module):
     """One head: every token gathers a weighted mean of all tokens' values.
 
@@ -65,47 +80,47 @@ class AttentionHead(nn.Module):
 
     def __init__(self, config):
         super().__init__()
-        self.head_width = config.hidden_size // config.num_attention_heads
-        self.q_proj = nn.Linear(config.hidden_size, self.head_width)
-        self.k_proj = nn.Linear(config.hidden_size, self.head_width)
-        self.v_proj = nn.Linear(config.hidden_size, self.head_width)
+        head_width = config.hidden_size // config.num_attention_heads
+        self.q_proj = nn.Linear(config.hidden_size, head_width)
+        self.k_proj = nn.Linear(config.hidden_size, head_width)
+        self.v_proj = nn.Linear(config.hidden_size, head_width)
 
     def forward(self, x):
-        queries, keys, values = self.q_proj(x), self.k_proj(x), self.v_proj(x)  # each (batch, tokens, head_width)
-        scores = queries @ keys.transpose(-1, -2) * self.head_width**-0.5  # (batch, tokens, tokens)
-        weights = scores.softmax(dim=-1)
-        return weights @ values
+        return attend(self.q_proj(x), self.k_proj(x), self.v_proj(x))
+
+
+def split_heads(x, heads):
+    """Each head's own block of the width. (batch, tokens, width) -> (batch, heads, tokens, head_width)"""
+    batch, tokens, width = x.shape
+    return x.view(batch, tokens, heads, width // heads).transpose(1, 2)
+
+
+def merge_heads(x):
+    """The heads side by side again. (batch, heads, tokens, head_width) -> (batch, tokens, width)"""
+    return x.transpose(1, 2).flatten(2)
 
 
 class MultiHeadAttention(nn.Module):
     """Every token gathers a weighted mean of all tokens' values, once for each head.
 
-    (batch, tokens, width) -> (batch, tokens, width). Vaswani et al. 2017, section 3.2.
+    (batch, tokens, width) -> (batch, tokens, width). Vaswani et al. 2017, section 3.2.2.
     """
 
     def __init__(self, config):
         super().__init__()
         width = config.hidden_size
         self.heads = config.num_attention_heads
-        self.head_width = width // self.heads
         self.q_proj = nn.Linear(width, width)
         self.k_proj = nn.Linear(width, width)
         self.v_proj = nn.Linear(width, width)
         self.out_proj = nn.Linear(width, width)
 
-    def split_heads(self, x):
-        batch, tokens, _ = x.shape
-        return x.view(batch, tokens, self.heads, self.head_width).transpose(1, 2)  # (batch, heads, tokens, head_width)
-
     def forward(self, x):
-        queries = self.split_heads(self.q_proj(x))
-        keys = self.split_heads(self.k_proj(x))
-        values = self.split_heads(self.v_proj(x))
-        scores = queries @ keys.transpose(-1, -2)  # (batch, heads, tokens, tokens)
-        scores *= self.head_width**-0.5  # in place: to make another tensor of this size takes time
-        weights = scores.softmax(dim=-1)
-        mixed = (weights @ values).transpose(1, 2)  # (batch, tokens, heads, head_width)
-        return self.out_proj(mixed.reshape(x.shape))
+        queries = split_heads(self.q_proj(x), self.heads)  # (batch, heads, tokens, head_width)
+        keys = split_heads(self.k_proj(x), self.heads)
+        values = split_heads(self.v_proj(x), self.heads)
+        mixed = attend(queries, keys, values)  # (batch, heads, tokens, head_width)
+        return self.out_proj(merge_heads(mixed))
 
 
 class MLP(nn.Module):
@@ -155,7 +170,7 @@ class Encoder(nn.Module):
 
 
 class AttentionPoolingHead(nn.Module):
-    """MAP head: one learned query, the probe, attends to all patches; an MLP follows.
+    """MAP head: the probe, a learned query, attends to all patches (cross-attention); an MLP follows.
 
     (batch, patches, width) -> (batch, width). Zhai et al. 2022, "Scaling Vision Transformers", section 3.2.
     """
@@ -164,26 +179,19 @@ class AttentionPoolingHead(nn.Module):
         super().__init__()
         width = config.hidden_size
         self.probe = nn.Parameter(torch.empty(1, 1, width))
-        # Only its parameters are used: they are named and packed as in transformers (in_proj holds q, k, v).
+        # It only holds the parameters, with transformers' names: in_proj is q_proj, k_proj and v_proj in one.
         self.attention = nn.MultiheadAttention(width, config.num_attention_heads, batch_first=True)
         self.layernorm = nn.LayerNorm(width, eps=config.layer_norm_eps)
         self.mlp = MLP(config)
 
-    def split_heads(self, x):
-        tokens, batch, width = x.shape
-        heads = self.attention.num_heads
-        return x.reshape(tokens, batch * heads, width // heads).transpose(0, 1)
-
     def forward(self, x):
-        batch, _, width = x.shape
-        # Tokens first, keys and values in one product, as torch's own attention has it: the same additions in the same order.
-        x, probe = x.transpose(0, 1), self.probe.repeat(1, batch, 1)
-        weight, bias = self.attention.in_proj_weight, self.attention.in_proj_bias
-        query = self.split_heads(F.linear(probe, weight[:width], bias[:width]))  # (batch * heads, 1, head_width)
-        keys, values = F.linear(x, weight[width:], bias[width:]).chunk(2, dim=-1)  # each (patches, batch, width)
-        keys, values = self.split_heads(keys), self.split_heads(values)  # (batch * heads, patches, head_width)
-        scores = query * query.shape[-1] ** -0.5 @ keys.transpose(1, 2)  # (batch * heads, 1, patches)
-        pooled = (scores.softmax(dim=-1) @ values).reshape(batch, width)
+        heads = self.attention.num_heads
+        (wq, wk, wv), (bq, bk, bv) = self.attention.in_proj_weight.chunk(3), self.attention.in_proj_bias.chunk(3)
+        probe = self.probe.expand(len(x), -1, -1)  # the same for every picture
+        queries = split_heads(F.linear(probe, wq, bq), heads)  # (batch, heads, 1, head_width)
+        keys = split_heads(F.linear(x, wk, bk), heads)  # (batch, heads, patches, head_width)
+        values = split_heads(F.linear(x, wv, bv), heads)
+        pooled = merge_heads(attend(queries, keys, values))[:, 0]  # (batch, width)
         pooled = self.attention.out_proj(pooled)
         return pooled + self.mlp(self.layernorm(pooled))
 

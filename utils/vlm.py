@@ -1,4 +1,4 @@
-"""A vision-language model, put together as notebook 10 does: trimmed tower, one norm, a projector, and transformers' Gemma."""
+"""A vision-language model, put together as notebook 11 does: trimmed tower, one norm, a projector, and transformers' Gemma."""
 
 from utils.siglip import TrimmedTower
 

@@ -1,0 +1,72 @@
+"""What a mistake does to the answer: how many of the sample drawings the whole model still names right with it."""
+
+from utils.mistakes import CATALOGUE, Edit
+from utils.pictures import sample_drawings
+from utils.siglip import (
+    MLP,
+    AttentionPoolingHead,
+    Encoder,
+    EncoderLayer,
+    MultiHeadAttention,
+    PatchEmbedding,
+    SigLIP,
+    TextTransformer,
+    VisionTransformer,
+)
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+BLOCKS = {
+    "embeddings": PatchEmbedding, "attention": MultiHeadAttention, "MLP": MLP, "layer norm": nn.LayerNorm,
+    "encoder layer": EncoderLayer, "encoder": Encoder, "pooling head": AttentionPoolingHead,
+    "last hidden state": VisionTransformer, "pooled vector": VisionTransformer, "text vector": TextTransformer,
+}  # fmt: skip
+
+
+class Judge:
+    """The whole hand-built model, asked for the name of each sample drawing: among the names of them all, by a caption each."""
+
+    def __init__(self, reference):
+        self.drawings, self.size = sample_drawings(), reference.config.vision_config.image_size
+        self.model = SigLIP(reference.config).eval()
+        self.model.load_state_dict(reference.model.state_dict())
+        self.pixels = reference.preprocess(*self.drawings.values())
+        self.ids = reference.tokenize(*[f"a drawing of a {name}" for name in self.drawings])
+        with torch.no_grad():
+            self.images, self.texts = self.model.encode(self.pixels, self.ids)
+
+    def named_right(self, mistake=None):
+        """How many drawings are named right while every block of the mistake's kind makes it; None if an error is raised."""
+        images, texts = self.images, self.texts
+        try:
+            if mistake and mistake.stage == "preprocessing":
+                pixels = torch.cat([mistake.wrong(drawing, self.size) for drawing in self.drawings.values()])
+                images = self.vectors(self.model.vision_model, pixels)
+            elif mistake and mistake.stage == "text vector":
+                texts = self.vectors(self.model.text_model, self.ids, mistake)
+            elif mistake:
+                images = self.vectors(self.model.vision_model, self.pixels, mistake)
+            return ((images @ texts.T).argmax(dim=1) == torch.arange(len(texts))).sum().item()
+        except (RuntimeError, IndexError):  # a shape that no longer fits
+            return None
+
+    @torch.no_grad()
+    def vectors(self, tower, inputs, mistake=None):
+        """What the tower makes of its inputs with a mistake in it, each of length 1."""
+        hooks = []
+        if mistake:
+            if mistake.stage == "attention head":  # one head is no part of the model: the mistake of this name in all heads
+                mistake = next(other for other in CATALOGUE if other.stage == "attention" and other.name == mistake.name)
+            wrong = mistake.wrong
+            if isinstance(wrong, Edit) and wrong.output is not None:
+                wrong = Edit(wrong.block, *wrong.changes)  # all that the tower returns
+            blocks = [part for part in tower.modules() if type(part) is BLOCKS[mistake.stage]]
+            hooks = [part.register_forward_hook(lambda part, given, _: wrong(part, *given)) for part in blocks]
+        try:
+            result = tower(inputs)
+            return F.normalize(result[1] if isinstance(result, tuple) else result, dim=-1)
+        finally:
+            for hook in hooks:
+                hook.remove()
