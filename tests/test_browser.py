@@ -12,11 +12,17 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from unittest.mock import patch
 
+from utils import clickable, plots
 from utils.notebooks import PATHS
+from utils.pictures import four_drawings
 
+import nbformat
 import pytest
 import requests
+import torch
+from IPython.core.formatters import DisplayFormatter
 
 ROOT = Path(__file__).parents[1]
 IS_OPEN = "return Boolean(window.jupyterapp && document.querySelector('.jp-NotebookPanel .jp-Cell'))"
@@ -65,6 +71,22 @@ def wait_for(condition, seconds=900):
         time.sleep(0.2)
 
 
+SHARES = torch.randn(2, 196, 196, generator=torch.Generator().manual_seed(0)).mul(3).softmax(dim=-1)
+
+
+def clickable_notebook(source):
+    """A notebook of one cell that was run, and displayed a still picture and one that can be clicked."""
+    displayed = []
+    with patch.object(plots, "display", lambda *given, **_: displayed.append(given[0])):
+        plots.show_images({"the scene": four_drawings()}, alt="Four drawings.")
+    with patch.object(clickable, "display", displayed.append):
+        clickable.show_clickable(four_drawings(), {"head 0": SHARES[0], "head 1": SHARES[1]}, chosen=45)
+    data = [DisplayFormatter().format(one)[0] for one in displayed]
+    outputs = [nbformat.v4.new_output("display_data", data=one) for one in data]
+    cell = nbformat.v4.new_code_cell(source, outputs=outputs, execution_count=1)
+    return nbformat.v4.new_notebook(cells=[cell], metadata={"kernelspec": {"name": "python3", "display_name": "Python 3"}})
+
+
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory):
     """JupyterLab by `make lab`'s program, on a copy of the repository (it saves by itself) -> the address of a notebook"""
@@ -72,6 +94,8 @@ def lab(tmp_path_factory):
     for name in ("notebooks", "utils", "models", "readme_imgs", "requirements.txt"):
         (shutil.copytree if (ROOT / name).is_dir() else shutil.copy)(ROOT / name, folder / "repository" / name)
     (folder / "repository" / ".venv").symlink_to(sys.prefix)
+    for name, source in {"notebooks/trusted.ipynb": "trusted", "untrusted.ipynb": "not trusted"}.items():
+        nbformat.write(clickable_notebook(source), folder / "repository" / name)
     own = {f"JUPYTERLAB_{name}_DIR": str(folder / name) for name in ("SETTINGS", "WORKSPACES")}
     # All cells are drawn, also those that are scrolled away, so that every picture is seen.
     settings = folder / "SETTINGS" / "@jupyterlab" / "notebook-extension" / "tracker.jupyterlab-settings"
@@ -83,7 +107,7 @@ def lab(tmp_path_factory):
     with open(folder / "log", "w", encoding="utf-8") as log:
         server = subprocess.Popen(command, env=os.environ | own, stdout=log, stderr=log, start_new_session=True)
     wait_for(lambda: answers(f"http://127.0.0.1:{port}/api/status?token=secret"))
-    yield lambda name: f"http://127.0.0.1:{port}/lab/tree/notebooks/{name}?token=secret&reset"
+    yield lambda path: f"http://127.0.0.1:{port}/lab/tree/{path}?token=secret&reset"
     os.killpg(server.pid, signal.SIGTERM)  # JupyterLab, too, which start.py waits for
     server.wait()
 
@@ -118,7 +142,7 @@ const done = arguments[0];
 
 @pytest.mark.browser
 def test_it_opens_the_start_with_no_question_asked_and_nothing_to_save(lab, browser):
-    browser.get(lab("00_start_here.ipynb").replace("/lab/tree/notebooks/00_start_here.ipynb", "/"))
+    browser.get(lab("").replace("/lab/tree/", "/"))
     wait_for(lambda: browser.execute_script(IS_OPEN))
     assert browser.execute_async_script(IS_CHANGED) == ["notebooks/00_start_here.ipynb", False, 0]
 
@@ -126,8 +150,47 @@ def test_it_opens_the_start_with_no_question_asked_and_nothing_to_save(lab, brow
 @pytest.mark.browser
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
 def test_all_cells_run_without_a_complaint_and_every_picture_is_seen(path, lab, browser):
-    browser.get(lab(path.name))
+    browser.get(lab(f"notebooks/{path.name}"))
     wait_for(lambda: browser.execute_script(IS_OPEN))
     seen = browser.execute_async_script(RUN_ALL)
     assert seen.pop("pictures", 0) > 0, seen
     assert seen == {"ran": True, "never_run": 0, "complaints": [], "broken": [], "without_alt": 0}
+
+
+SAID = "return [...document.querySelectorAll('.clickable-look [aria-live]')].map(sentence => sentence.textContent)"
+LOOKS = "return [...document.querySelectorAll('.clickable-look canvas')].map(canvas => canvas.getAttribute('aria-label'))"
+
+
+def strongest(chosen):
+    """What is to be said of a patch: where each head's look is strongest, by the shares themselves."""
+    best = [(head, row[chosen].argmax().item(), row[chosen].max().item()) for head, row in enumerate(SHARES)]
+    return [
+        f"head {head} at row {patch // 14}, column {patch % 14} ({share:.0%})".replace("%", " %") for head, patch, share in best
+    ]
+
+
+def said_of(chosen):
+    return [f"From row {chosen // 14}, column {chosen % 14}, the strongest look goes: {'; '.join(strongest(chosen))}."]
+
+
+@pytest.mark.browser
+def test_a_scene_is_clicked_and_says_what_the_model_does_before_anything_is_run(lab, browser):
+    from selenium.webdriver import ActionChains, Keys
+
+    browser.get(lab("notebooks/trusted.ipynb"))
+    wait_for(lambda: browser.execute_script(IS_OPEN) and browser.execute_script(SAID) not in ([], [""]))
+    assert browser.execute_script(SAID) == said_of(45)
+    scene = browser.find_element("css selector", ".clickable-look canvas")
+    ActionChains(browser).move_to_element_with_offset(scene, 5, 5).click().perform()  # from its middle, between four patches
+    assert browser.execute_script(SAID) == said_of(7 * 14 + 7)
+    scene.send_keys(Keys.ARROW_LEFT, Keys.ARROW_UP, Keys.ARROW_UP)
+    assert browser.execute_script(SAID) == said_of(5 * 14 + 6)
+    lit = [f"The scene lit by {look}." for look in strongest(5 * 14 + 6)]
+    assert browser.execute_script(LOOKS) == ["The scene; row 5, column 6 is chosen.", *lit]
+
+
+@pytest.mark.browser
+def test_in_a_notebook_that_is_not_trusted_the_still_picture_stands_alone(lab, browser):
+    browser.get(lab("untrusted.ipynb"))
+    wait_for(lambda: browser.execute_script(IS_OPEN) and browser.find_elements("css selector", ".jp-OutputArea img"))
+    assert browser.execute_script(SAID) == [] and "script" not in browser.find_element("css selector", ".jp-OutputArea").text

@@ -21,6 +21,7 @@ from utils import start
 from utils.notebooks import PATHS, read
 
 import pytest
+from nbformat.sign import NotebookNotary
 
 ROOT = Path(__file__).parents[1]
 START = ROOT / "utils" / "start.py"
@@ -268,6 +269,7 @@ def test_an_empty_index_asks_for_the_build_with_cuda(project):
 def test_jupyterlab_starts_for_root_too_and_with_the_users_options(monkeypatch, tmp_path, user, options):
     started = []
     monkeypatch.setattr(start, "VENV", str(tmp_path))
+    monkeypatch.setattr(start, "PYTHON", sys.executable)
     monkeypatch.setattr(start, "run", lambda arguments, **_: started.append(arguments))
     monkeypatch.setattr(os, "geteuid", lambda: user, raising=False)
     start.lab(["--ip=0.0.0.0"])
@@ -275,6 +277,11 @@ def test_jupyterlab_starts_for_root_too_and_with_the_users_options(monkeypatch, 
     settings = tmp_path / "share" / "jupyter" / "lab" / "settings" / "overrides.json"
     assert json.loads(settings.read_text(encoding="utf-8")) == start.SETTINGS
     assert [path.read_text(encoding="utf-8") for path in tmp_path.rglob("profile_default/startup/*.py")] == [start.STARTUP]
+    notary = NotebookNotary(data_dir=start.environment()["JUPYTER_DATA_DIR"])
+    assert all(notary.check_signature(read(path)) for path in PATHS), "each notebook is trusted as it is"
+    changed = read(PATHS[0])
+    changed.cells[0].source += "."
+    assert not notary.check_signature(changed)
 
 
 def test_a_users_own_configuration_is_not_read(monkeypatch):

@@ -1,0 +1,90 @@
+// Called with what utils/clickable.py has put together; draws behind the script element that it stands in.
+(data => {
+  const { picture, columns, panels, words, colours } = data;
+  const levels = Uint8Array.from(atob(data.levels), character => character.charCodeAt(0));
+  const patches = columns * columns, rows = levels.length / panels.length / patches;
+  const side = 32; // pixels of a patch on the canvas, which is shown at half that size
+  const share = (panel, patch) => (levels[(panel * rows + chosen) * patches + patch] / 255) ** 2;
+  const place = patch => `row ${Math.floor(patch / columns)}, column ${patch % columns}`;
+  let chosen = data.chosen;
+
+  const make = (tag, parent, properties = {}, attributes = {}) => {
+    const element = Object.assign(document.createElement(tag), properties);
+    for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
+    parent.append(element);
+    return element;
+  };
+  const box = document.createElement('div');
+  box.className = 'clickable-look';
+  document.currentScript.after(box);
+  const hint = words ? 'Choose a word.' : 'Click a patch of the scene, or use the arrow keys on it.';
+  make('p', box, { textContent: hint });
+  const choice = words && make('div', box, {}, { role: 'group', 'aria-label': 'words' });
+  const buttons = (words || []).map((word, row) => make('button', choice, { textContent: word, onclick: () => choose(row) }));
+  const shelf = make('div', box, { style: 'display: flex; flex-wrap: wrap; gap: 12px' });
+  const canvases = (words ? panels : ['the scene', ...panels]).map(title => {
+    const figure = make('figure', shelf, { style: 'margin: 0' });
+    make('figcaption', figure, { textContent: title });
+    const size = { width: columns * side, height: columns * side };
+    return make('canvas', figure, { ...size, style: `width: ${columns * side / 2}px; max-width: 100%` }, { role: 'img' });
+  });
+  const sentence = make('p', box, {}, { 'aria-live': 'polite' });
+
+  const frame = (context, patch, colour, width) => {
+    Object.assign(context, { strokeStyle: colour, lineWidth: width });
+    context.strokeRect((patch % columns) * side, Math.floor(patch / columns) * side, side, side);
+  };
+  const draw = (canvas, panel) => {
+    const context = canvas.getContext('2d');
+    context.drawImage(image, 0, 0, canvas.width, canvas.height);
+    for (let patch = 0; patch < patches && panel !== null; patch++) {
+      const lit = Math.min(1, Math.sqrt(share(panel, patch) * patches / 10)); // fully from ten equal shares on
+      context.fillStyle = `rgba(0, 0, 0, ${(1 - data.dark) * (1 - lit)})`;
+      context.fillRect((patch % columns) * side, Math.floor(patch / columns) * side, side, side);
+    }
+    if (panel !== null) frame(context, strongest(panel), colours.strongest, 5);
+    if (!words) {
+      frame(context, chosen, 'white', 9);
+      frame(context, chosen, colours.chosen, 5);
+    }
+  };
+  const strongest = panel => {
+    const from = (panel * rows + chosen) * patches, row = levels.subarray(from, from + patches);
+    return row.indexOf(Math.max(...row));
+  };
+  const choose = row => {
+    chosen = row;
+    const looks = panels.map((title, panel) => {
+      const best = strongest(panel);
+      return `${title} at ${place(best)} (${Math.round(100 * share(panel, best))} %)`;
+    });
+    sentence.textContent = `${words ? `Before “${words[chosen]}”` : `From ${place(chosen)}`}, the strongest look goes: ${looks.join('; ')}.`;
+    canvases.forEach((canvas, index) => {
+      const panel = words ? index : index - 1;
+      canvas.setAttribute('aria-label', panel < 0 ? `The scene; ${place(chosen)} is chosen.` : `The scene lit by ${looks[panel]}.`);
+      draw(canvas, panel < 0 ? null : panel);
+    });
+    buttons.forEach((button, index) => button.setAttribute('aria-pressed', index === chosen));
+  };
+
+  if (!words) {
+    Object.assign(canvases[0], { tabIndex: 0 }).style.cursor = 'pointer';
+    canvases[0].setAttribute('role', 'application');
+    canvases[0].onclick = event => {
+      const { left, top, width } = canvases[0].getBoundingClientRect();
+      const [column, row] = [event.clientX - left, event.clientY - top].map(x => Math.min(columns - 1, Math.floor(x / width * columns)));
+      choose(row * columns + column);
+    };
+    canvases[0].onkeydown = event => {
+      const step = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] }[event.key];
+      if (!step) return;
+      event.preventDefault();
+      event.stopPropagation(); // JupyterLab would go to another cell
+      const [row, column] = [Math.floor(chosen / columns) + step[0], chosen % columns + step[1]];
+      if (Math.min(row, column) >= 0 && Math.max(row, column) < columns) choose(row * columns + column);
+    };
+  }
+  const image = new Image();
+  image.onload = () => choose(chosen);
+  image.src = picture;
+})
