@@ -1,7 +1,7 @@
 PYTHON ?= python3
 RUN := .venv/bin/python
 
-.PHONY: lab test test-all test-training test-browser test-versions test-processors notebooks progress figures download parity bench
+.PHONY: lab test test-all test-training test-browser test-versions test-processors site notebooks progress figures download parity bench
 .PHONY: pretrain pretrain-vlm pretrain-eval FORCE
 
 # Open the notebooks. The first run sets up .venv. In a container: make lab ARGS="--ip=0.0.0.0"
@@ -20,10 +20,15 @@ test-all:
 test-training: .venv/ready
 	$(RUN) -m pytest -m training tests
 
-# Every notebook in JupyterLab, in a real browser: needs Chromium and its driver; some minutes.
+# Every notebook in JupyterLab, and the site, in a real browser: needs Chromium and its driver; some minutes.
 test-browser: .venv/ready
-	$(RUN) -m pip install --quiet selenium
-	$(RUN) -m pytest -m browser tests/test_browser.py
+	$(RUN) -m pip install --quiet -r site/requirements.txt
+	$(RUN) -m pytest -m browser tests/test_browser.py tests/test_site.py
+
+# The series as pages that need no server: open build/site/index.html.
+site: .venv/ready
+	$(RUN) -m pip install --quiet -r site/requirements.txt
+	$(RUN) -m sphinx -q -W --keep-going -c site . build/site
 
 # All notebooks as other processors compute them, and on other numbers of threads: half an hour.
 test-processors: .venv/ready

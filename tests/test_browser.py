@@ -112,22 +112,6 @@ def lab(tmp_path_factory):
     server.wait()
 
 
-@pytest.fixture(scope="module")
-def browser():
-    from selenium import webdriver  # only `make test-browser` installs it
-
-    program, driver = shutil.which("chromium") or shutil.which("google-chrome"), shutil.which("chromedriver")
-    assert program and driver, "no Chromium with its driver here; on Debian: apt-get install chromium chromium-driver"
-    options = webdriver.ChromeOptions()
-    options.binary_location = program
-    for option in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--window-size=1300,1000"):
-        options.add_argument(option)
-    browser = webdriver.Chrome(options, webdriver.ChromeService(driver))
-    browser.set_script_timeout(3600)
-    yield browser
-    browser.quit()
-
-
 IS_CHANGED = """
 const done = arguments[0];
 (async () => {
@@ -181,6 +165,7 @@ def test_a_scene_is_clicked_and_says_what_the_model_does_before_anything_is_run(
     wait_for(lambda: browser.execute_script(IS_OPEN) and browser.execute_script(SAID) not in ([], [""]))
     assert browser.execute_script(SAID) == said_of(45)
     scene = browser.find_element("css selector", ".clickable-look canvas")
+    browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", scene)
     ActionChains(browser).move_to_element_with_offset(scene, 5, 5).click().perform()  # from its middle, between four patches
     assert browser.execute_script(SAID) == said_of(7 * 14 + 7)
     scene.send_keys(Keys.ARROW_LEFT, Keys.ARROW_UP, Keys.ARROW_UP)
