@@ -362,7 +362,7 @@ POOLING_HEAD = [
     Mistake("pooling head", name, sentence, source, Edit(siglip.AttentionPoolingHead, *changes))
     for name, sentence, source, *changes in [
         ("q, v, k", "in_proj is split as q, v, k; it is packed as q, k, v",
-         "generic", ("(wq, wk, wv), (bq, bk, bv)", "(wq, wv, wk), (bq, bv, bk)")),
+         "generic", ("wq, wk, wv", "wq, wv, wk"), ("bq, bk, bv", "bq, bv, bk")),
         ("one head", "the probe attends with one head as wide as the model",
          "generic", (COUNTED, "heads = 1")),
         ("norm on the patches", "layernorm is applied to the patches; it belongs before the MLP",

@@ -1,8 +1,8 @@
 """SigLIP, block by block, as the notebooks build it.
 
-Each function and class stands here exactly as the notebook that introduces it defines it. Sizes come from transformers'
-`SiglipVisionConfig` and `SiglipTextConfig`; parameter names equal transformers', so that a pretrained
-state dict loads with `strict=True`.
+Each function and class stands here exactly as the notebook that introduces it defines it. Sizes
+come from transformers' `SiglipVisionConfig` and `SiglipTextConfig`; parameter names equal
+transformers', so that a pretrained state dict loads with `strict=True`.
 """
 
 from utils.errors import LessonError
@@ -24,14 +24,16 @@ def to_rgb(image):
 
 
 def read_image(path):
-    """An image file's first frame, turned upright, as a PIL image in mode RGB. A LessonError if there is no image in it."""
+    """An image file's first frame, upright, as an RGB image. A LessonError if it holds no image."""
     return open_image(path, to_rgb)
 
 
 def preprocess(image, size, resample=Image.Resampling.BICUBIC):
-    """PIL image -> pixel values (1, 3, size, size) in [-1, 1]: squashed to a square, colours first, a batch of one."""
+    """PIL image -> pixel values (1, 3, size, size) in [-1, 1]: a squashed square, colours first."""
     if not isinstance(image, Image.Image):
-        raise LessonError(f"a {type(image).__name__} is not a PIL image; read_image(path) or Image.fromarray(array) makes one")
+        kind = type(image).__name__
+        way = "read_image(path) or Image.fromarray(array) makes one"
+        raise LessonError(f"a {kind} is not a PIL image; {way}")
     squashed = to_rgb(image).resize((size, size), resample)
     values = (np.asarray(squashed) / 255).astype(np.float32)  # (size, size, 3) in [0, 1]
     values = (values - 0.5) / 0.5  # in [-1, 1]
@@ -46,10 +48,10 @@ class PatchEmbedding(nn.Module):
 
     def __init__(self, config):
         super().__init__()
-        patch = config.patch_size
+        patch, width = config.patch_size, config.hidden_size
         patches = (config.image_size // patch) ** 2
-        self.patch_embedding = nn.Conv2d(config.num_channels, config.hidden_size, kernel_size=patch, stride=patch)
-        self.position_embedding = nn.Embedding(patches, config.hidden_size)
+        self.patch_embedding = nn.Conv2d(config.num_channels, width, patch, stride=patch)
+        self.position_embedding = nn.Embedding(patches, width)
 
     def forward(self, pixel_values):
         patches = self.patch_embedding(pixel_values)  # (batch, width, rows, columns)
@@ -58,13 +60,16 @@ class PatchEmbedding(nn.Module):
 
 
 def attention_weights(queries, keys):
-    """How much each query looks at each key. (..., queries, head_width), (..., keys, head_width) -> (..., queries, keys)"""
+    """How much each query looks at each key; each row adds up to 1.
+
+    (..., queries, head_width), (..., keys, head_width) -> (..., queries, keys)
+    """
     scores = queries @ keys.transpose(-1, -2) * queries.shape[-1] ** -0.5
     return scores.softmax(dim=-1)
 
 
 def attend(queries, keys, values):
-    """Each query gathers a weighted mean of the values; `F.scaled_dot_product_attention` computes the same.
+    """Each query gathers a weighted mean of the values, as `F.scaled_dot_product_attention` does.
 
     (..., queries, head_width), twice (..., keys, head_width) -> (..., queries, head_width).
     Vaswani et al. 2017, "Attention is all you need", section 3.2.1.
@@ -90,7 +95,7 @@ class AttentionHead(nn.Module):
 
 
 def split_heads(x, heads):
-    """Each head's own block of the width. (batch, tokens, width) -> (batch, heads, tokens, head_width)"""
+    """Cut the width into heads. (batch, tokens, width) -> (batch, heads, tokens, head_width)"""
     batch, tokens, width = x.shape
     return x.view(batch, tokens, heads, width // heads).transpose(1, 2)
 
@@ -139,7 +144,7 @@ class MLP(nn.Module):
 
 
 class EncoderLayer(nn.Module):
-    """Attention, then MLP; each reads a normed copy of the residual stream and adds its result to it (pre-norm).
+    """Attention, then MLP; each reads a normed copy of the stream and adds to it (pre-norm).
 
     (batch, tokens, width) -> (batch, tokens, width)
     """
@@ -170,23 +175,25 @@ class Encoder(nn.Module):
 
 
 class AttentionPoolingHead(nn.Module):
-    """MAP head: the probe, a learned query, attends to all patches (cross-attention); an MLP follows.
+    """MAP head: one learned query, the probe, attends to all patches; an MLP follows.
 
-    (batch, patches, width) -> (batch, width). Zhai et al. 2022, "Scaling Vision Transformers", section 3.2.
+    (batch, patches, width) -> (batch, width).
+    Zhai et al. 2022, "Scaling Vision Transformers", arXiv 2106.04560, section 3.2.
     """
 
     def __init__(self, config):
         super().__init__()
         width = config.hidden_size
         self.probe = nn.Parameter(torch.empty(1, 1, width))
-        # It only holds the parameters, with transformers' names: in_proj is q_proj, k_proj and v_proj in one.
+        # Only holds the parameters, by transformers' names; in_proj is q_proj, k_proj and v_proj.
         self.attention = nn.MultiheadAttention(width, config.num_attention_heads, batch_first=True)
         self.layernorm = nn.LayerNorm(width, eps=config.layer_norm_eps)
         self.mlp = MLP(config)
 
     def forward(self, x):
         heads = self.attention.num_heads
-        (wq, wk, wv), (bq, bk, bv) = self.attention.in_proj_weight.chunk(3), self.attention.in_proj_bias.chunk(3)
+        wq, wk, wv = self.attention.in_proj_weight.chunk(3)
+        bq, bk, bv = self.attention.in_proj_bias.chunk(3)
         probe = self.probe.expand(len(x), -1, -1)  # the same for every picture
         queries = split_heads(F.linear(probe, wq, bq), heads)  # (batch, heads, 1, head_width)
         keys = split_heads(F.linear(x, wk, bk), heads)  # (batch, heads, patches, head_width)
@@ -199,7 +206,8 @@ class AttentionPoolingHead(nn.Module):
 class VisionTransformer(nn.Module):
     """SigLIP's vision tower.
 
-    (batch, 3, height, width) pixels -> last hidden state (batch, patches, width), pooled vector (batch, width)
+    (batch, 3, height, width) pixels
+    -> last hidden state (batch, patches, width), pooled vector (batch, width)
     """
 
     def __init__(self, config):
@@ -216,7 +224,7 @@ class VisionTransformer(nn.Module):
 
 
 class TrimmedTower(nn.Module):
-    """What a language model needs of the vision tower: one vector for each patch, as the last encoder layer leaves it.
+    """What a language model needs of the vision tower: one vector for each patch.
 
     (batch, 3, height, width) pixels -> (batch, patches, width)
     """
@@ -231,7 +239,7 @@ class TrimmedTower(nn.Module):
 
 
 class TextEmbedding(nn.Module):
-    """Look up each token's vector and add its position's. (batch, tokens) ids -> (batch, tokens, width)"""
+    """Each token's vector plus its position's. (batch, tokens) ids -> (batch, tokens, width)"""
 
     def __init__(self, config):
         super().__init__()
@@ -239,13 +247,15 @@ class TextEmbedding(nn.Module):
         self.position_embedding = nn.Embedding(config.max_position_embeddings, config.hidden_size)
 
     def forward(self, input_ids):
-        return self.token_embedding(input_ids) + self.position_embedding.weight[: input_ids.shape[1]]
+        positions = self.position_embedding.weight[: input_ids.shape[1]]
+        return self.token_embedding(input_ids) + positions
 
 
 class TextTransformer(nn.Module):
-    """SigLIP's text tower: the same encoder, no causal mask, padding is part of the input, the last token is pooled.
+    """SigLIP's text tower: the same encoder, no mask, padding included; the last token is pooled.
 
-    (batch, tokens) ids -> last hidden state (batch, tokens, width), pooled vector (batch, projection_size)
+    (batch, tokens) ids
+    -> last hidden state (batch, tokens, width), pooled vector (batch, projection_size)
     """
 
     def __init__(self, config):
@@ -261,17 +271,19 @@ class TextTransformer(nn.Module):
 
 
 def sigmoid_loss(logits):
-    """How wrong all pairs' answers are: minus the logarithm of the right answer's probability, summed, for each image.
+    """How wrong the answers for all pairs are: -log of the right answer's probability, per image.
 
-    logits (images, texts), the fitting pairs on the diagonal -> scalar. Zhai et al. 2023, arXiv 2303.15343, algorithm 1.
+    logits (images, texts), the fitting pairs on the diagonal -> scalar.
+    Zhai et al. 2023, arXiv 2303.15343, algorithm 1.
     """
-    labels = 2 * torch.eye(len(logits), device=logits.device) - 1  # +1 on the diagonal, -1 elsewhere
+    labels = 2 * torch.eye(len(logits), device=logits.device) - 1  # diagonal +1, elsewhere -1
     return -F.logsigmoid(labels * logits).sum() / len(logits)
 
 
 class SigLIP(nn.Module):
-    """Both towers, and the two numbers that turn a cosine into a logit. Zhai et al. 2023, arXiv 2303.15343.
+    """Both towers, and the two numbers that turn a cosine into a logit.
 
+    Zhai et al. 2023, arXiv 2303.15343.
     pixels (images, 3, height, width), ids (texts, tokens) -> logits_per_image (images, texts)
     """
 

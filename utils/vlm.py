@@ -1,4 +1,4 @@
-"""A vision-language model, put together as notebook 11 does: trimmed tower, one norm, a projector, and transformers' Gemma."""
+"""A vision-language model, as notebook 11 builds it: trimmed tower, norm, projector, and Gemma."""
 
 from utils.siglip import TrimmedTower
 
@@ -8,9 +8,10 @@ from torch import nn
 
 
 def prefix_mask(prefix, total):
-    """Who may look at whom: everyone at the whole prefix; the answer's tokens also at themselves and at those before them.
+    """Who may look at whom: all at the whole prefix, the answer's tokens also back at the answer.
 
-    -> (total, total), True where row may look at column. Beyer et al. 2024, PaliGemma, arXiv 2407.07726, section 3.
+    -> (total, total), True where row may look at column.
+    Beyer et al. 2024, PaliGemma, arXiv 2407.07726, section 3.
     """
     may_look = torch.ones(total, total, dtype=torch.bool).tril()
     may_look[:, :prefix] = True
@@ -19,14 +20,16 @@ def prefix_mask(prefix, total):
 
 def added_mask(may_look):
     """(rows, columns) of True and False -> what is added to the scores, (1, 1, rows, columns)"""
-    return torch.zeros(may_look.shape).masked_fill(~may_look, torch.finfo(torch.float32).min)[None, None]
+    lowest = torch.finfo(torch.float32).min
+    return torch.zeros(may_look.shape).masked_fill(~may_look, lowest)[None, None]
 
 
 class VisionLanguageModel(nn.Module):
-    """PaliGemma's way: what the tower sees, then the tokens of the prompt and of the answer, as one sequence for Gemma.
+    """PaliGemma's way: what the tower sees, then prompt and answer, as one sequence for Gemma.
 
-    pixel values (batch, 3, height, width), token ids (batch, tokens), how many of the tokens are prompt
-    -> logits of each next token (batch, patches + tokens, vocabulary). Beyer et al. 2024, arXiv 2407.07726.
+    pixel values (batch, 3, height, width), token ids (batch, tokens), how many of them are prompt
+    -> logits of each next token (batch, patches + tokens, vocabulary).
+    Beyer et al. 2024, arXiv 2407.07726.
     """
 
     def __init__(self, config, language_model):
@@ -42,7 +45,7 @@ class VisionLanguageModel(nn.Module):
 
     def merge(self, seen, token_ids):
         tokens = self.language_model.embed_tokens(token_ids)  # times sqrt(text width), inside
-        return torch.cat([self.projector(seen), tokens], dim=1)  # (batch, patches + tokens, text width)
+        return torch.cat([self.projector(seen), tokens], dim=1)  # (batch, patches + tokens, width)
 
     def read(self, seen, token_ids, prompt):
         sequence = self.merge(seen, token_ids)
@@ -59,7 +62,7 @@ class VisionLanguageModel(nn.Module):
 
 
 def load_parts(model, theirs):
-    """Copy tower, norm and projector of transformers' PaliGemma into ours; -> ours. (Gemma is the same object in both.)"""
+    """Copy tower, norm and projector of transformers' PaliGemma into ours, which has its Gemma."""
     vision = theirs.model.vision_tower.state_dict()
     model.tower.load_state_dict({name: vision[name] for name in model.tower.state_dict()})
     model.post_layernorm.load_state_dict(theirs.model.vision_tower.post_layernorm.state_dict())
@@ -68,9 +71,10 @@ def load_parts(model, theirs):
 
 
 def answer_loss(logits, token_ids, prompt, padding):
-    """How surprising the answer is, token by token: cross-entropy of each of its tokens, given all before it. -> scalar
+    """How surprising the answer is: the mean cross-entropy of its tokens, given all before each.
 
-    logits (batch, patches + tokens, vocabulary), token ids (batch, tokens), of which `prompt` are not judged; nor is padding.
+    logits (batch, patches + tokens, vocabulary), token ids (batch, tokens) -> scalar.
+    The first `prompt` tokens are not judged, nor is padding.
     """
     answer = token_ids[:, prompt:]
     predicted = logits[:, -answer.shape[1] - 1 : -1]  # the row before a token predicts it
@@ -81,19 +85,20 @@ def answer_loss(logits, token_ids, prompt, padding):
 def generate(model, seen, token_ids, end, limit=24):
     """Greedy: always the most likely next token, until `end`. One picture; -> list of token ids
 
-    The keys and values of all tokens so far are kept (KV cache), so that each step works on one new token only.
+    The keys and values of all tokens so far are kept (KV cache): each step reads one new token.
     """
     gemma, cache, total, answer = model.language_model, None, 0, []
-    new = model.merge(seen, token_ids)  # first the whole prefix, (1, patches + tokens, width), then one token after the other
+    new = model.merge(seen, token_ids)  # first the whole prefix (1, patches + tokens, width)
     while len(answer) < limit:
         total += new.shape[1]
-        mask = torch.zeros(1, 1, new.shape[1], total)  # the prefix sees the prefix, a new token all that is there
+        mask = torch.zeros(1, 1, new.shape[1], total)  # a new token sees all that is there
         positions = torch.arange(total - new.shape[1] + 1, total + 1)[None]
-        run = gemma(inputs_embeds=new, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True)
+        inputs = dict(inputs_embeds=new, attention_mask=mask, position_ids=positions)
+        run = gemma(**inputs, past_key_values=cache, use_cache=True)
         cache = run.past_key_values
         best = (run.last_hidden_state[:, -1] @ gemma.embed_tokens.weight.T).argmax(dim=-1)  # (1)
         if best.item() == end:
             break
         answer.append(best.item())
-        new = gemma.embed_tokens(best[None])  # (1, 1, width)
+        new = gemma.embed_tokens(best[None])  # then one token after the other (1, 1, width)
     return answer
