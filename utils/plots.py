@@ -174,7 +174,7 @@ def name_axis(axis, names, down):
 def show_matrices(matrices, alt, size=2.2, one_scale=False, xlabel="column", ylabel="row", names=None):
     """Small matrices with their numbers written in. `matrices`: {title: 2-D tensor}; `one_scale`: the same colours for all.
 
-    `names`: (of the rows, of the columns), words or PIL images, in place of numbers and labels; or {title: such a pair}.
+    `names`: (of the rows, of the columns), words or PIL images, in place of numbers; or a list, a pair for each.
     """
     widths = [max(2, matrix.shape[1]) for matrix in matrices.values()]
     figure, axes = plt.subplots(1, len(matrices), figsize=(11, size), squeeze=False, width_ratios=widths)
@@ -189,7 +189,7 @@ def show_matrices(matrices, alt, size=2.2, one_scale=False, xlabel="column", yla
         axis.set_title(title, fontsize=11)
         axis.tick_params(length=0, labelsize=9)
         if names:
-            down, along = names[title] if isinstance(names, dict) else names
+            down, along = names[list(matrices).index(title)] if isinstance(names, list) else names
             name_axis(axis, down, down=True)
             name_axis(axis, along, down=False)
         else:
@@ -262,12 +262,14 @@ def show_bars(panels, alt, ylabel, xlabel="", height=2.6, level=None):
     figure, axes = plt.subplots(1, len(panels), figsize=(11, height), squeeze=False, sharey=True)
     for axis, (title, bars) in zip(axes[0], panels.items()):
         drawn = axis.bar([str(label) for label in bars], list(bars.values()), color=SLATE)
-        axis.bar_label(drawn, fmt="%.3g", fontsize=9)
+        numbers = axis.bar_label(drawn, fmt="%.3g", fontsize=9)
         axis.set_title(title, fontsize=11)
         axis.set_xlabel(xlabel)
         axis.tick_params(axis="x", labelsize=9)
         if level:
             axis.axhline(level[1], color=COLOURS["query"], linestyle=":", linewidth=2, label=level[0])
+            for number in numbers:  # it stays legible where the line runs through it
+                number.set(bbox={"facecolor": CARD, "edgecolor": "none", "pad": 0.5}, zorder=4)
             axis.legend(frameon=False, fontsize=9)
     axes[0, 0].set_ylabel(ylabel)
     show(figure, alt)
@@ -282,7 +284,8 @@ def light(picture, weights, full):
 def show_looks(picture, looks, alt, columns=4, full=None, label="share of attention", largest=True):
     """Where attention goes, over a picture. `looks`: {title: (weights (rows, columns), patch that looks or None)}.
 
-    `picture`: one for all panels, or a list of one for each. `largest`: whether titles say the largest share. Each patch is lit by its share, fully from ten equal shares on (or from `full` on): one lamp for all panels. What has at
+    `picture`: one for all panels, or a list of one for each. `largest`: whether titles say the largest share.
+    Each patch is lit by its share, fully from ten equal shares on (or from `full` on): one lamp for all panels. What has at
     least half of a panel's largest share is outlined; the patch that looks is framed.
     """
     rows, columns = -(-len(looks) // columns), min(columns, len(looks))
@@ -324,7 +327,7 @@ def show_points(corners, groups, alt, title, xlabel, ylabel):
     """Named points in the plane. `corners`: {name: (x, y)} of a shaded polygon; `groups`: {label: {name: (x, y)}}."""
     figure, axis = plt.subplots(figsize=(6.4, 4))
     axis.fill(*zip(*corners.values()), color=COLOURS["value"], alpha=0.15)
-    styles = zip(("o", "s", "^"), ("value", "query", "image"))
+    styles = zip(("o", "s", "^"), ("value", "query", "key"))
     for (label, points), (marker, colour) in zip(groups.items(), styles):
         axis.scatter(*zip(*points.values()), marker=marker, color=COLOURS[colour], s=80, label=label, zorder=3)
         for name, point in points.items():
@@ -385,9 +388,10 @@ def show_sizes(groups, alt, xlabel, ylabel):
         axis.stairs(shares, edges, color=COLOURS[colour], linestyle=line, linewidth=1.5, fill=False, label=label)
         axis.stairs(shares, edges, color=COLOURS[colour], alpha=0.2, fill=True)
     axis.set_xscale("log")
+    axis.set_xticks([1e-12, 1e-9, 1e-6, 1e-3, 1], ["$10^{-12}$\nand less", "$10^{-9}$", "$10^{-6}$", "$10^{-3}$", "1"])
     axis.set(xlabel=xlabel, ylabel=ylabel)
     axis.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    axis.legend(frameon=False, fontsize=10, loc="upper left")
+    axis.legend(frameon=False, fontsize=10, loc="upper center")
     show(figure, alt)
 
 
