@@ -262,14 +262,14 @@ def show_bars(panels, alt, ylabel, xlabel="", height=2.6, level=None):
     figure, axes = plt.subplots(1, len(panels), figsize=(11, height), squeeze=False, sharey=True)
     for axis, (title, bars) in zip(axes[0], panels.items()):
         drawn = axis.bar([str(label) for label in bars], list(bars.values()), color=SLATE)
-        numbers = axis.bar_label(drawn, fmt="%.3g", fontsize=9)
+        numbers = axis.bar_label(drawn, fmt="%.3g", fontsize=9, padding=1)
         axis.set_title(title, fontsize=11)
         axis.set_xlabel(xlabel)
         axis.tick_params(axis="x", labelsize=9)
         if level:
             axis.axhline(level[1], color=COLOURS["query"], linestyle=":", linewidth=2, label=level[0])
             for number in numbers:  # it stays legible where the line runs through it
-                number.set(bbox={"facecolor": CARD, "edgecolor": "none", "pad": 0.5}, zorder=4)
+                number.set(bbox={"facecolor": CARD, "edgecolor": "none", "pad": 0}, zorder=4)
             axis.legend(frameon=False, fontsize=9)
     axes[0, 0].set_ylabel(ylabel)
     show(figure, alt)
@@ -323,8 +323,17 @@ def framed(picture, index, side):
     return picture
 
 
-def show_points(corners, groups, alt, title, xlabel, ylabel):
-    """Named points in the plane. `corners`: {name: (x, y)} of a shaded polygon; `groups`: {label: {name: (x, y)}}."""
+def show_patch(picture, index, side, alt):
+    """A picture with one of its side x side patches framed, and beside it that patch alone, enlarged."""
+    step = picture.width / side
+    left, top = index % side * step, index // side * step
+    alone = picture.crop((round(left), round(top), round(left + step), round(top + step)))
+    alone = alone.resize((64, 64), Image.Resampling.BOX).resize(picture.size, Image.Resampling.NEAREST)
+    show_images({"the scene": framed(picture, index, side), "all that our patch knows so far": alone}, alt, height=3.2)
+
+
+def show_toy(corners, groups, alt, title):
+    """Named points in the plane of yellow and round. `corners`: {name: (x, y)} of a shaded polygon; `groups`: {label: such}."""
     figure, axis = plt.subplots(figsize=(6.4, 4))
     axis.fill(*zip(*corners.values()), color=COLOURS["value"], alpha=0.15)
     styles = zip(("o", "s", "^"), ("value", "query", "key"))
@@ -332,7 +341,7 @@ def show_points(corners, groups, alt, title, xlabel, ylabel):
         axis.scatter(*zip(*points.values()), marker=marker, color=COLOURS[colour], s=80, label=label, zorder=3)
         for name, point in points.items():
             axis.annotate(name, point, xytext=(8, 6), textcoords="offset points", fontsize=11)
-    axis.set(title=title, xlabel=xlabel, ylabel=ylabel)
+    axis.set(title=title, xlabel="yellow", ylabel="round")
     axis.margins(0.15)
     axis.legend(frameon=False, fontsize=10, loc="upper right")
     show(figure, alt)
@@ -353,15 +362,22 @@ def outline(points):
     return np.array(half(map(np.array, points)) + half(map(np.array, points[::-1])))
 
 
-def show_hull(values, results, alt, labels):
-    """Values (tokens, 2) with the polygon that holds them, and results (tokens, 2). `labels`: of both."""
+def show_hull(values, results, alt):
+    """Values (tokens, 2) with the polygon that holds them, and results (tokens, 2)."""
     figure, axis = plt.subplots(figsize=(6.4, 4.4))
     axis.fill(*outline(np.asarray(values)).T, color=COLOURS["value"], alpha=0.15)
-    for points, marker, colour, label in zip((values, results), "os", ("value", "query"), labels):
+    for points, marker, colour, label in zip((values, results), "os", ("value", "query"), ("values", "results")):
         axis.scatter(*np.asarray(points).T, marker=marker, color=COLOURS[colour], s=18, label=label, zorder=3)
-    axis.set(title="seen from the side where the values spread most", xlabel="first direction", ylabel="second direction")
+    axis.set(title="Seen from the side where the values spread most", xlabel="first direction", ylabel="second direction")
     axis.legend(frameon=False, fontsize=10)
     show(figure, alt)
+
+
+def show_weights(matrices, alt):
+    """Whole matrices of attention weights, bright from ten equal shares on. `matrices`: {title: (tokens, tokens)}."""
+    limits = 0, 10 / len(next(iter(matrices.values())))
+    axes = {"xlabel": "token that is looked at", "ylabel": "token that looks"}
+    show_maps(matrices, alt, colour="attention weight", limits=limits, size=4.2, **axes)
 
 
 def show_squares(sides, alt, label):
