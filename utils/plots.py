@@ -323,12 +323,12 @@ def framed(picture, index, side):
     return picture
 
 
-def show_patch(picture, index, side, alt):
-    """A picture with one of its side x side patches framed, and beside it that patch alone, enlarged."""
+def show_patch(picture, index, side, patch, alt):
+    """A picture with one of its side x side patches framed, and beside it that patch alone, as the model sees it."""
     step = picture.width / side
     left, top = index % side * step, index // side * step
     alone = picture.crop((round(left), round(top), round(left + step), round(top + step)))
-    alone = alone.resize((64, 64), Image.Resampling.BOX).resize(picture.size, Image.Resampling.NEAREST)
+    alone = alone.resize((patch, patch), Image.Resampling.BICUBIC).resize(picture.size, Image.Resampling.NEAREST)
     show_images({"the scene": framed(picture, index, side), "all that our patch knows so far": alone}, alt, height=3.2)
 
 
