@@ -100,23 +100,27 @@ WRONG_ANSWERS = {
             "away from the reference",
         ),
     ],
-    "attend": [
-        ("def attend(q, k, v): return (q @ k.transpose(-1, -2)).softmax(-1) @ v", "not divided by sqrt(head width)"),
+    "from_memory": [
+        ("def from_memory(q, k, v): return (q @ k.transpose(-1, -2)).softmax(-1) @ v", "not divided by sqrt(head width)"),
         (
-            "def attend(q, k, v): return (q @ k.transpose(-1, -2) / config.hidden_size**0.5).softmax(-1) @ v",
+            "def from_memory(q, k, v): return (q @ k.transpose(-1, -2) / config.hidden_size**0.5).softmax(-1) @ v",
             "divided by sqrt(width) instead of sqrt(head width)",
         ),
         (
-            "def attend(q, k, v): return (q @ k.transpose(-1, -2) / q.shape[-1]**0.5).softmax(-2) @ v",
+            "def from_memory(q, k, v): return (q @ k.transpose(-1, -2) / q.shape[-1]**0.5).softmax(-2) @ v",
             "each query's weights must sum to one",
         ),
         (
-            "def attend(q, k, v): return (q @ k.transpose(-1, -2) / 8).softmax(-1) @ v",
+            "def from_memory(q, k, v): return (q @ k.transpose(-1, -2) / 8).softmax(-1) @ v",
             "It is right above, but not for another input",
         ),
     ],
     "mended_head": [
-        ("def mended_head(head, x): return broken(head, x)", "queries and keys are exchanged"),
+        (
+            "def mended_head(head, x): return ((head.k_proj(x) @ head.q_proj(x).transpose(-1, -2) / 8).softmax(-1)"
+            " @ head.v_proj(x))",
+            "queries and keys are exchanged",
+        ),
         (
             "def mended_head(head, x): return ((head.q_proj(x) @ head.v_proj(x).transpose(-1, -2) / 8).softmax(-1)"
             " @ head.k_proj(x))",
@@ -125,7 +129,7 @@ WRONG_ANSWERS = {
         (  # softmax along the other axis of the exchanged scores: the right weights, transposed
             "def mended_head(head, x): return ((head.k_proj(x) @ head.q_proj(x).transpose(-1, -2) / 8).softmax(-2)"
             " @ head.v_proj(x))",
-            "away from the reference",
+            "the weights are right but transposed",
         ),
         (
             "def mended_head(head, x): return ((head.q_proj(x) @ head.k_proj(x).transpose(-1, -2) / 8).softmax(-1)"

@@ -27,6 +27,16 @@ def mean_distance(weights):
     return (weights * torch.cdist(places, places)).sum(dim=-1)
 
 
+def quarters(side):
+    """Which of four drawings, two above, two below, each patch lies in, and the patch in the middle of each.
+
+    -> tensor (patches) of 0 to 3, list of four patches
+    """
+    far = torch.arange(side) >= side / 2
+    middles = [row * side + column for row in (side // 4, 3 * side // 4) for column in (side // 4, 3 * side // 4)]
+    return (2 * far[:, None] + far).flatten(), middles
+
+
 @torch.no_grad()
 def without_each_layer(encoder, x):
     """Cosine similarity of the encoder's result with and without each of its layers, averaged over tokens. -> (layers)"""

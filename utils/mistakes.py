@@ -189,6 +189,7 @@ EMBEDDINGS = [
 
 # stages "attention head": (AttentionHead, x) -> (batch, tokens, head_width), "attention": (MultiHeadAttention, x) -> shape of x
 QK, SCALE, SOFTMAX = "queries @ keys.transpose(-1, -2)", "queries.shape[-1] ** -0.5", "scores.softmax(dim=-1)"
+WEIGHTED = "attention_weights(queries, keys) @ values"
 EITHER = [  # what goes wrong in one head goes wrong in many
     ("not scaled", "the scores are not divided by sqrt(head width)",
      "generic", (SCALE, "1")),
@@ -200,6 +201,8 @@ EITHER = [  # what goes wrong in one head goes wrong in many
      "generic", (SOFTMAX, "scores")),
     ("queries and keys exchanged", "queries and keys are exchanged",
      "generic", (QK, "keys @ queries.transpose(-1, -2)")),
+    ("weights transposed", "the weights are right but transposed: a row must belong to the token that looks, not to the one looked at",
+     "generic", (WEIGHTED, "attention_weights(queries, keys).transpose(-1, -2) @ values")),
     ("causal mask", "a causal mask hides the later patches; in an image every patch sees all",
      "habit from language models; AviSoori1x/seemore", (SOFTMAX, "(scores + torch.full_like(scores, -torch.inf).triu(1)).softmax(dim=-1)")),
 ]  # fmt: skip

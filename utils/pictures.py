@@ -23,9 +23,15 @@ def sample_drawings():
 
 def four_drawings():
     """A scene: a sunflower and a ship above, a frog and a peach below. -> PIL image, 448 x 448"""
-    drawings, scene = sample_drawings(), Image.new("RGB", (448, 448), "white")
-    for name, corner in {"sunflower": (0, 0), "ship": (224, 0), "frog": (0, 224), "peach": (224, 224)}.items():
-        scene.paste(drawings[name], corner)
+    drawings = sample_drawings()
+    return scene_of([drawings[name] for name in ("sunflower", "ship", "frog", "peach")])
+
+
+def scene_of(drawings):
+    """Four drawings, 224 x 224 each: two above, two below. -> PIL image, 448 x 448"""
+    scene = Image.new("RGB", (448, 448), "white")
+    for drawing, corner in zip(drawings, [(0, 0), (224, 0), (0, 224), (224, 224)]):
+        scene.paste(drawing, corner)
     return scene
 
 

@@ -17,8 +17,8 @@ from IPython.display import Image as DisplayedImage
 from IPython.display import Markdown, display
 from matplotlib.colors import LinearSegmentedColormap, PowerNorm
 from matplotlib.offsetbox import AnnotationBbox, OffsetImage
-from matplotlib.ticker import MaxNLocator
-from PIL import Image
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+from PIL import Image, ImageDraw
 
 # Okabe and Ito's colours, told apart by colour-blind readers: the same thing has the same colour in every picture.
 COLOURS = {
@@ -174,7 +174,7 @@ def name_axis(axis, names, down):
 def show_matrices(matrices, alt, size=2.2, one_scale=False, xlabel="column", ylabel="row", names=None):
     """Small matrices with their numbers written in. `matrices`: {title: 2-D tensor}; `one_scale`: the same colours for all.
 
-    `names`: (of the rows, of the columns), words or PIL images, in place of numbers and labels.
+    `names`: (of the rows, of the columns), words or PIL images, in place of numbers; or a list, a pair for each.
     """
     widths = [max(2, matrix.shape[1]) for matrix in matrices.values()]
     figure, axes = plt.subplots(1, len(matrices), figsize=(11, size), squeeze=False, width_ratios=widths)
@@ -189,8 +189,9 @@ def show_matrices(matrices, alt, size=2.2, one_scale=False, xlabel="column", yla
         axis.set_title(title, fontsize=11)
         axis.tick_params(length=0, labelsize=9)
         if names:
-            name_axis(axis, names[0], down=True)
-            name_axis(axis, names[1], down=False)
+            down, along = names[list(matrices).index(title)] if isinstance(names, list) else names
+            name_axis(axis, down, down=True)
+            name_axis(axis, along, down=False)
         else:
             axis.set(xticks=range(matrix.shape[1]), yticks=range(matrix.shape[0]), xlabel=xlabel)
     if not names:
@@ -253,15 +254,23 @@ def show_lines(panels, alt, xlabel, ylabel, log=False, height=3.0, level=None, j
     show(figure, alt)
 
 
-def show_bars(panels, alt, ylabel, xlabel="", height=2.6):
-    """Bars. `panels`: {title: {label: number}}, side by side with the same axis."""
+def show_bars(panels, alt, ylabel, xlabel="", height=2.6, level=None):
+    """Bars. `panels`: {title: {label: number}}, side by side with the same axis.
+
+    `level`: (label, y) of a horizontal line to compare with.
+    """
     figure, axes = plt.subplots(1, len(panels), figsize=(11, height), squeeze=False, sharey=True)
     for axis, (title, bars) in zip(axes[0], panels.items()):
         drawn = axis.bar([str(label) for label in bars], list(bars.values()), color=SLATE)
-        axis.bar_label(drawn, fmt="%.3g", fontsize=9)
+        numbers = axis.bar_label(drawn, fmt="%.3g", fontsize=9, padding=1)
         axis.set_title(title, fontsize=11)
         axis.set_xlabel(xlabel)
         axis.tick_params(axis="x", labelsize=9)
+        if level:
+            axis.axhline(level[1], color=COLOURS["query"], linestyle=":", linewidth=2, label=level[0])
+            for number in numbers:  # it stays legible where the line runs through it
+                number.set(bbox={"facecolor": CARD, "edgecolor": "none", "pad": 0}, zorder=4)
+            axis.legend(frameon=False, fontsize=9)
     axes[0, 0].set_ylabel(ylabel)
     show(figure, alt)
 
@@ -272,9 +281,10 @@ def light(picture, weights, full):
     return np.asarray(picture.convert("RGB").resize(lamp.shape[::-1])) / 255 * lamp[..., None]
 
 
-def show_looks(picture, looks, alt, columns=4, full=None, label="share of attention"):
+def show_looks(picture, looks, alt, columns=4, full=None, label="share of attention", largest=True):
     """Where attention goes, over a picture. `looks`: {title: (weights (rows, columns), patch that looks or None)}.
 
+    `picture`: one for all panels, or a list of one for each. `largest`: whether titles say the largest share.
     Each patch is lit by its share, fully from ten equal shares on (or from `full` on): one lamp for all panels. What has at
     least half of a panel's largest share is outlined; the patch that looks is framed.
     """
@@ -282,10 +292,11 @@ def show_looks(picture, looks, alt, columns=4, full=None, label="share of attent
     figure, axes = plt.subplots(rows, columns, figsize=(11, rows * (9.1 / max(columns, 3) + 0.5)), squeeze=False)
     for axis in axes.flat:
         axis.axis("off")
-    for axis, (title, (weights, index)) in zip(axes.flat, looks.items()):
+    pictures = picture if isinstance(picture, list) else len(looks) * [picture]
+    for axis, shown, (title, (weights, index)) in zip(axes.flat, pictures, looks.items()):
         grid = np.asarray(weights)
         high, wide = grid.shape
-        axis.imshow(light(picture, grid, full or 10 / grid.size), extent=(0, wide, high, 0))
+        axis.imshow(light(shown, grid, full or 10 / grid.size), extent=(0, wide, high, 0))
         # A frame of zeros around it, so that an outline closes at the picture's edge.
         strong = np.pad(np.kron(grid >= grid.max() / 2, np.ones((16, 16))), 1)
         axis.contour(strong, [0.5], extent=(0, wide, 0, high), colors=[COLOURS["key"]], linewidths=2)
@@ -293,7 +304,7 @@ def show_looks(picture, looks, alt, columns=4, full=None, label="share of attent
             row, column = divmod(index, wide)
             for colour, width in (("white", 5), (COLOURS["query"], 2.5)):
                 axis.add_patch(plt.Rectangle((column, row), 1, 1, fill=False, edgecolor=colour, linewidth=width, zorder=3))
-        axis.set_title(f"{title}\nlargest: {grid.max():.0%}", fontsize=11)
+        axis.set_title(f"{title}\nlargest: {grid.max():.0%}" if largest else title, fontsize=11)
     lamp = plt.cm.ScalarMappable(PowerNorm(0.5, 0, full or 10 / grid.size), LAMP)
     bar = figure.colorbar(lamp, ax=axes, label=label, extend="neither" if full else "max", shrink=0.9, aspect=25)
     if not full:
@@ -302,18 +313,101 @@ def show_looks(picture, looks, alt, columns=4, full=None, label="share of attent
     show(figure, alt, photographs=True)
 
 
-def show_points(groups, alt, title, xlabel, ylabel):
-    """Points in the plane. `groups`: {label: (points, 2)}; the first group's points are corners, joined by lines."""
-    figure, axis = plt.subplots(figsize=(5, 3.6))
-    styles = zip(("o", "s", "^", "D"), ("value", "query", "key", "position"))
+def framed(picture, index, side):
+    """A copy of the picture with a frame round one of its side x side patches."""
+    picture, step = picture.convert("RGB"), picture.width / side
+    left, top = index % side * step, index // side * step
+    for gap, width, colour in ((4, 6, "white"), (3, 4, COLOURS["query"])):
+        box = (left - gap, top - gap, left + step + gap, top + step + gap)
+        ImageDraw.Draw(picture).rectangle(box, outline=colour, width=width)
+    return picture
+
+
+def show_patch(picture, index, side, patch, alt):
+    """A picture with one of its side x side patches framed, and beside it that patch alone, as the model sees it."""
+    step = picture.width / side
+    left, top = index % side * step, index // side * step
+    alone = picture.crop((round(left), round(top), round(left + step), round(top + step)))
+    alone = alone.resize((patch, patch), Image.Resampling.BICUBIC).resize(picture.size, Image.Resampling.NEAREST)
+    show_images({"the scene": framed(picture, index, side), "all that our patch knows so far": alone}, alt, height=3.2)
+
+
+def show_toy(corners, groups, alt, title):
+    """Named points in the plane of yellow and round. `corners`: {name: (x, y)} of a shaded polygon; `groups`: {label: such}."""
+    figure, axis = plt.subplots(figsize=(6.4, 4))
+    axis.fill(*zip(*corners.values()), color=COLOURS["value"], alpha=0.15)
+    styles = zip(("o", "s", "^"), ("value", "query", "key"))
     for (label, points), (marker, colour) in zip(groups.items(), styles):
-        axis.scatter(*points.T, marker=marker, color=COLOURS[colour], s=70, label=label, zorder=3)
-        for number, point in enumerate(points.tolist()):
-            axis.annotate(number, point, xytext=(6, 6), textcoords="offset points")
-    corners = next(iter(groups.values()))
-    axis.fill(*corners.T, color=COLOURS["value"], alpha=0.15)
-    axis.set(title=title, xlabel=xlabel, ylabel=ylabel)
-    axis.legend(frameon=False, fontsize=9)
+        axis.scatter(*zip(*points.values()), marker=marker, color=COLOURS[colour], s=80, label=label, zorder=3)
+        for name, point in points.items():
+            axis.annotate(name, point, xytext=(8, 6), textcoords="offset points", fontsize=11)
+    axis.set(title=title, xlabel="yellow", ylabel="round")
+    axis.margins(0.15)
+    axis.legend(frameon=False, fontsize=10, loc="upper right")
+    show(figure, alt)
+
+
+def outline(points):
+    """The corners of the smallest convex polygon round points in the plane (Andrew's monotone chain). (points, 2) array"""
+
+    def half(points):
+        chain = []
+        for point in points:
+            while len(chain) > 1 and np.linalg.det([chain[-1] - chain[-2], point - chain[-1]]) <= 0:
+                chain.pop()
+            chain.append(point)
+        return chain[:-1]
+
+    points = sorted(map(tuple, points))
+    return np.array(half(map(np.array, points)) + half(map(np.array, points[::-1])))
+
+
+def show_hull(values, results, alt):
+    """Values (tokens, 2) with the polygon that holds them, and results (tokens, 2)."""
+    figure, axis = plt.subplots(figsize=(6.4, 4.4))
+    axis.fill(*outline(np.asarray(values)).T, color=COLOURS["value"], alpha=0.15)
+    for points, marker, colour, label in zip((values, results), "os", ("value", "query"), ("values", "results")):
+        axis.scatter(*np.asarray(points).T, marker=marker, color=COLOURS[colour], s=18, label=label, zorder=3)
+    axis.set(title="Seen from the side where the values spread most", xlabel="first direction", ylabel="second direction")
+    axis.legend(frameon=False, fontsize=10)
+    show(figure, alt)
+
+
+def show_weights(matrices, alt):
+    """Whole matrices of attention weights, bright from ten equal shares on. `matrices`: {title: (tokens, tokens)}."""
+    limits = 0, 10 / len(next(iter(matrices.values())))
+    axes = {"xlabel": "token that is looked at", "ylabel": "token that looks"}
+    show_maps(matrices, alt, colour="attention weight", limits=limits, size=4.2, **axes)
+
+
+def show_squares(sides, alt, label):
+    """Square matrices drawn to scale, one beside the other. `sides`: {title: rows and columns}; `label`: what these are."""
+    figure, axis = plt.subplots(figsize=(11, 4.4))
+    left, longest = 0, max(sides.values())
+    for title, side in sides.items():
+        axis.add_patch(plt.Rectangle((left, 0), side, side, facecolor=SLATE))
+        text = f"{title}\n{side:,} {label}\n{side**2:,} scores"
+        axis.text(left + side / 2, side + 0.03 * longest, text, ha="center", va="bottom", fontsize=11)
+        left += max(side, 0.4 * longest) + 0.1 * longest
+    axis.set(xlim=(-0.25 * longest, left), ylim=(0, 1.3 * longest), aspect="equal")
+    axis.axis("off")
+    show(figure, alt)
+
+
+def show_sizes(groups, alt, xlabel, ylabel):
+    """How often sizes from tiny to large occur, on a logarithmic axis. `groups`: {label: tensor of positive numbers}."""
+    figure, axis = plt.subplots(figsize=(8, 3.2))
+    edges = np.logspace(-12, 0, 49)
+    for (label, sizes), colour, line in zip(groups.items(), ("query", "image"), ("-", "--")):
+        sizes = np.asarray(sizes).ravel().clip(edges[0], 1)
+        shares = np.histogram(sizes, edges)[0] / len(sizes)
+        axis.stairs(shares, edges, color=COLOURS[colour], linestyle=line, linewidth=1.5, fill=False, label=label)
+        axis.stairs(shares, edges, color=COLOURS[colour], alpha=0.2, fill=True)
+    axis.set_xscale("log")
+    axis.set_xticks([1e-12, 1e-9, 1e-6, 1e-3, 1], ["$10^{-12}$\nand less", "$10^{-9}$", "$10^{-6}$", "$10^{-3}$", "1"])
+    axis.set(xlabel=xlabel, ylabel=ylabel)
+    axis.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    axis.legend(frameon=False, fontsize=10, loc="upper center")
     show(figure, alt)
 
 
