@@ -102,6 +102,15 @@ def tiny_vlm(pixels):
     return ours, ids, right, theirs, whole[:, : patches + PROMPT]
 
 
+def pixel_shuffle(sequence):
+    """Each square of 2 x 2 patches as one token, by torch's own function, which keeps the width together, not the patch."""
+    side = round(sequence.shape[1] ** 0.5)
+    squares = torch.nn.functional.pixel_unshuffle(
+        sequence.mT.unflatten(2, (side, side)), 2
+    )  # (batch, width * 4, rows, columns)
+    return squares.unflatten(1, (-1, 4)).transpose(1, 2).flatten(1, 2).flatten(2).mT
+
+
 @pytest.fixture(scope="module")
 def stages(pair, pixels, two_towers, tiny_vlm):
     """For each stage: the right inputs of the hand-built block, and what transformers makes of them."""
@@ -129,6 +138,7 @@ def stages(pair, pixels, two_towers, tiny_vlm):
             "last hidden state": ((ours, pixels), whole.last_hidden_state),
             "pooled vector": ((ours, pixels), whole.pooler_output),
             "trimmed tower": ((trimmed, pixels), whole.hidden_states[-1]),
+            "pixel shuffle": ((torch.arange(32.0).view(1, 16, 2),), pixel_shuffle(torch.arange(32.0).view(1, 16, 2))),
             "text vector": ((siglip.text_model, ids), both.text_model_output.pooler_output),
             "logits": ((siglip, pixels, ids), both.logits_per_image),
             "probabilities": ((both.logits_per_image,), both.logits_per_image.sigmoid()),
@@ -154,7 +164,12 @@ def test_a_planted_mistake_is_caught_and_named(mistake, stages):
 def test_the_right_block_passes_and_is_no_mistake(stage, stages, capsys):
     (block, *inputs), right = stages[stage]
     with torch.no_grad():
-        functions = {"probabilities": torch.sigmoid, "loss": sigmoid_loss, "VLM loss": answer_loss}
+        functions = {
+            "probabilities": torch.sigmoid,
+            "pixel shuffle": pixel_shuffle,
+            "loss": sigmoid_loss,
+            "VLM loss": answer_loss,
+        }
         ours = functions[stage](block, *inputs) if stage in functions else block(*inputs)
     if isinstance(ours, tuple):
         ours = ours[stage in ("pooled vector", "text vector")]

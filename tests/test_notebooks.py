@@ -396,23 +396,23 @@ WRONG_ANSWERS = {
         ),
         ("def log_probability(model, seen, caption): return torch.tensor([-1.0])", "the shape is (1), it should be ()"),
     ],
-    "largest_side": [
-        ("def largest_side(config, pictures, gigabytes): return config.image_size", "too few"),
+    "pixel_shuffle": [
+        ("def pixel_shuffle(sequence): return sequence", "the shape is (1, 16, 1), it should be (1, 4, 4)"),
         (
-            "def largest_side(config, pictures, gigabytes):\n"
-            "    one_patch = config.num_hidden_layers * config.hidden_size * 4\n"
-            "    return int((gigabytes * 10**9 / pictures / one_patch) ** 0.5) * config.patch_size",
-            "too many",
+            "def pixel_shuffle(sequence): return sequence.reshape(len(sequence), -1, 4 * sequence.shape[-1])",
+            "four patches in a row are joined; they should form a square of 2 x 2",
         ),
         (
-            "def largest_side(config, pictures, gigabytes):\n"
-            "    one_patch = (config.num_hidden_layers + 1) * config.hidden_size * 4\n"
-            "    return int((gigabytes * 10**9 / pictures / one_patch) ** 0.5 * config.patch_size)",
-            "too many",
+            "def pixel_shuffle(sequence):\n"
+            "    half = round(sequence.shape[1] ** 0.5) // 2\n"
+            "    squares = sequence.view(len(sequence), half, 2, half, 2, -1)\n"
+            "    return squares.permute(0, 1, 3, 4, 2, 5).reshape(len(sequence), half * half, -1)",
+            "top left, bottom left, top right, bottom right",
         ),
         (
-            "def largest_side(config, pictures, gigabytes):\n"
-            "    return int((gigabytes * 10**9 / pictures / (13 * 768 * 4)) ** 0.5) * config.patch_size",
+            "def pixel_shuffle(sequence):\n"
+            "    grid = sequence.mT.reshape(len(sequence), -1, 4, 4)\n"
+            "    return F.pixel_unshuffle(grid, 2).flatten(2).mT",
             "It is right above, but not for another input",
         ),
     ],

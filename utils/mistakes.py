@@ -421,6 +421,25 @@ TRIMMED_TOWER = [
     ]
 ]  # fmt: skip
 
+
+# stage "pixel shuffle": (sequence (batch, patches, width)) -> (batch, patches / 4, 4 * width)
+def squares_of(sequence, order):
+    """Squares of 2 x 2 patches as tokens; `order`: how (batch, rows, 2, columns, 2, width) is permuted."""
+    half = round(sequence.shape[1] ** 0.5) // 2
+    return sequence.unflatten(1, (half, 2, half, 2)).permute(order).flatten(3).flatten(1, 2)
+
+
+PIXEL_SHUFFLE = [
+    Mistake(
+        "pixel shuffle", "four in a row", "four patches in a row are joined; they should form a square of 2 x 2",
+        "reshape alone", lambda sequence: sequence.unflatten(1, (-1, 4)).flatten(2),
+    ),
+    Mistake(
+        "pixel shuffle", "column after column", "a square is read as top left, bottom left, top right, bottom right; read it row after row",
+        "generic", lambda sequence: squares_of(sequence, (0, 1, 3, 4, 2, 5)),
+    ),
+]  # fmt: skip
+
 # stage "text vector": (TextTransformer, ids) -> (texts, width). The last column of ids is padding.
 ATTENDED = {  # MultiHeadAttention as other language models have it
     "padding hidden": Edit(
@@ -624,7 +643,7 @@ VLM_LOSS = [
 
 CATALOGUE = [
     *PREPROCESSING, *EMBEDDINGS, *ATTENTION_HEAD, *ATTENTION, *MLP, *LAYER_NORM, *ENCODER_LAYER, *ENCODER, *POOLING_HEAD,
-    *LAST_HIDDEN_STATE, *POOLED_VECTOR, *TRIMMED_TOWER, *TEXT_VECTOR, *LOGITS, *PROBABILITIES, *LOSS,
+    *LAST_HIDDEN_STATE, *POOLED_VECTOR, *TRIMMED_TOWER, *PIXEL_SHUFFLE, *TEXT_VECTOR, *LOGITS, *PROBABILITIES, *LOSS,
     *VLM_LOGITS, *VLM_LOSS,
 ]  # fmt: skip
 
