@@ -143,6 +143,7 @@ def stages(pair, pixels, two_towers, tiny_vlm):
             "logits": ((siglip, pixels, ids), both.logits_per_image),
             "probabilities": ((both.logits_per_image,), both.logits_per_image.sigmoid()),
             "loss": ((square.logits_per_image,), square.loss),
+            "loss gradient": ((square.logits_per_image,), torch.func.grad(sigmoid_loss)(square.logits_per_image)),
             "VLM logits": ((tiny_vlm[0], pixels, tiny_vlm[1], PROMPT), tiny_vlm[2].logits),
             "VLM loss": ((tiny_vlm[2].logits, tiny_vlm[1], PROMPT, 0), tiny_vlm[2].loss),
         }
@@ -168,6 +169,7 @@ def test_the_right_block_passes_and_is_no_mistake(stage, stages, capsys):
             "probabilities": torch.sigmoid,
             "pixel shuffle": pixel_shuffle,
             "loss": sigmoid_loss,
+            "loss gradient": torch.func.grad(sigmoid_loss),
             "VLM loss": answer_loss,
         }
         ours = functions[stage](block, *inputs) if stage in functions else block(*inputs)

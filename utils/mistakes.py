@@ -570,6 +570,27 @@ LOSS = [
     ),
 ]  # fmt: skip
 
+# stage "loss gradient": (logits (images, texts)) -> the same shape
+LOSS_GRADIENT = [
+    Mistake(
+        "loss gradient", "not divided", "the sum is not divided by the number of images",
+        "generic", lambda logits: len(logits) * torch.func.grad(siglip.sigmoid_loss)(logits),
+    ),
+    Mistake(
+        "loss gradient", "mean over all pairs", "the sum is divided by the number of pairs; it should be that of images",
+        "generic", lambda logits: torch.func.grad(siglip.sigmoid_loss)(logits) / len(logits),
+    ),
+    Mistake(
+        "loss gradient", "sign", "the sign is turned round: a step against it would make the loss larger",
+        "forgetting the minus before the logarithm", lambda logits: -torch.func.grad(siglip.sigmoid_loss)(logits),
+    ),
+    Mistake(
+        "loss gradient", "right answers", "each logit is pushed by the probability of the right answer, not of the wrong one",
+        "taking sigmoid(x) for the derivative of its logarithm", lambda logits: -(2 * torch.eye(len(logits)) - 1) * (
+            (2 * torch.eye(len(logits)) - 1) * logits).sigmoid() / len(logits),
+    ),
+]  # fmt: skip
+
 # stage "VLM logits": (VisionLanguageModel, pixel values, token ids, how many are prompt) -> (batch, patches + tokens, vocabulary)
 SEEN, TOKENS, MERGED, PREFIX = (
     "self.post_layernorm(self.tower(pixel_values))",
@@ -643,7 +664,7 @@ VLM_LOSS = [
 
 CATALOGUE = [
     *PREPROCESSING, *EMBEDDINGS, *ATTENTION_HEAD, *ATTENTION, *MLP, *LAYER_NORM, *ENCODER_LAYER, *ENCODER, *POOLING_HEAD,
-    *LAST_HIDDEN_STATE, *POOLED_VECTOR, *TRIMMED_TOWER, *PIXEL_SHUFFLE, *TEXT_VECTOR, *LOGITS, *PROBABILITIES, *LOSS,
+    *LAST_HIDDEN_STATE, *POOLED_VECTOR, *TRIMMED_TOWER, *PIXEL_SHUFFLE, *TEXT_VECTOR, *LOGITS, *PROBABILITIES, *LOSS, *LOSS_GRADIENT,
     *VLM_LOGITS, *VLM_LOSS,
 ]  # fmt: skip
 

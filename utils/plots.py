@@ -433,30 +433,45 @@ def show_training(record, steps, things, place=None):
     """How a training goes; drawn again in the same place if `place`, what an earlier call returned, is given.
 
     `record`: "loss" and "score" as lists of (step, number); "filters" (filters, 3, patch, patch); "positions" (patches, width);
-    "looks" (patches, patches).
+    "looks" (patches, patches). The dotted level is the loss of a model that says yes to every pair with probability 1 / things.
     """
-    figure, axes = plt.subplots(2, 3, figsize=(11, 5.6))
-    done = record["loss"][-1][0]
-    axes[0, 0].plot(*zip(*record["loss"]), color=COLOURS["query"], linewidth=1)
-    axes[0, 0].set(title=f"loss: step {done} of {steps}", xlabel="step", xlim=(0, steps), ylim=(0, None))
-    axes[0, 1].plot(*zip(*record["score"]), color=COLOURS["value"], marker="o")
-    axes[0, 1].set(title=f"unseen drawings named right, of {things}", xlabel="step", xlim=(0, steps), ylim=(0, things))
+    layout = [["loss"] * 3 + ["score"] * 3, ["filters"] * 2 + ["positions"] * 2 + ["looks"] * 2]
+    figure, axes = plt.subplot_mosaic(layout, figsize=(11, 5.6))
+    done, level = record["loss"][-1][0], np.log(things) + (things - 1) * np.log(things / (things - 1))
+    axes["loss"].plot(*zip(*record["loss"]), color=COLOURS["query"], linewidth=1)
+    axes["loss"].axhline(level, color=COLOURS["residual"], linestyle=":", label=f"yes to all with 1 / {things}: {level:.2f}")
+    axes["loss"].legend(frameon=False, fontsize=9)
+    axes["loss"].set(title=f"loss: step {done} of {steps}", xlabel="step", xlim=(0, steps), ylim=(0, None))
+    axes["score"].plot(*zip(*record["score"]), color=COLOURS["value"], marker="o")
+    axes["score"].set(title=f"unseen drawings named right, of {things}", xlabel="step", xlim=(0, steps), ylim=(0, things))
     filters = record["filters"][record["filters"].flatten(1).norm(dim=1).argsort(descending=True)[:16]]
     filters = filters / filters.abs().amax((1, 2, 3), keepdim=True) * 0.5 + 0.5
     patch = filters.shape[-1]
     tiles = filters.view(4, 4, 3, patch, patch).permute(0, 3, 1, 4, 2).reshape(4 * patch, 4 * patch, 3)
-    axes[0, 2].imshow(tiles, interpolation="nearest")
-    axes[0, 2].set(title="added to 16 filters", xticks=[], yticks=[])
-    unit = record["positions"] / record["positions"].norm(dim=-1, keepdim=True)
+    axes["filters"].imshow(tiles, interpolation="nearest")
+    axes["filters"].set(title="added to 16 filters", xticks=[], yticks=[])
+    unit = record["positions"] / record["positions"].norm(dim=-1, keepdim=True).clamp(min=1e-12)
     side = round(len(unit) ** 0.5)
-    middle = len(unit) // 2 + side // 2
     for axis, numbers, title in (
-        (axes[1, 0], (unit @ unit[middle]).view(side, side), f"positions like patch {middle}"),
-        (axes[1, 1], unit @ unit.T, "positions, all with all"),
-        (axes[1, 2], record["looks"], "attention, layer 0, head 0"),
+        (axes["positions"], unit @ unit[len(unit) // 2 + side // 2], "positions like the middle one"),
+        (axes["looks"], record["looks"].mean(dim=0), "attention that a patch gets"),
     ):
-        figure.colorbar(axis.imshow(numbers, cmap="cividis", interpolation="nearest"), ax=axis, shrink=0.8)
-        axis.set_title(title, fontsize=10)
-        axis.set(xlabel="patch" if numbers.shape[0] > side else "column", ylabel="patch" if numbers.shape[0] > side else "row")
+        drawn = axis.imshow(numbers.view(side, side), cmap="cividis", interpolation="nearest")
+        figure.colorbar(drawn, ax=axis, shrink=0.8)
+        axis.set(title=title, xlabel="column (patches)", ylabel="row (patches)")
     alt = "Loss, score, filters, position vectors and attention of the small model, as far as its training has come."
     return show(figure, alt, place=place)
+
+
+def show_pair_losses(logits, alt):
+    """What each pair adds to the sigmoid loss. logits (images, texts), those of fitting pairs on the diagonal."""
+    figure, axis = plt.subplots(figsize=(11, 3.2))
+    x = np.linspace(-12, 20, 200)
+    axis.plot(x, np.logaddexp(0, -x), color=COLOURS["residual"], label="−log sigmoid(z · logit)")
+    fits = np.eye(len(logits), dtype=bool)
+    signed = np.where(fits, logits, -np.asarray(logits))
+    for name, which, colour, marker in (("fits", fits, "patch", "o"), ("does not fit", ~fits, "image", "x")):
+        axis.plot(signed[which], np.logaddexp(0, -signed[which]), marker, color=COLOURS[colour], label=f"a pair that {name}")
+    axis.set(title="what each pair adds to the loss", xlabel="z · logit", ylabel="added to the loss")
+    axis.legend(frameon=False)
+    show(figure, alt)
