@@ -302,6 +302,42 @@ def show_looks(picture, looks, alt, columns=4, full=None, label="share of attent
     show(figure, alt, photographs=True)
 
 
+def show_lit(pictures, alt, label, full=1.0, columns=4):
+    """Pictures, each lit patch by patch. `pictures`: {title: (picture, weights (rows, columns), patch to frame or None)}.
+
+    A patch is fully lit from a weight of `full` on, dark at zero and below: one lamp for all panels.
+    """
+    rows, columns = -(-len(pictures) // columns), min(columns, len(pictures))
+    figure, axes = plt.subplots(rows, columns, figsize=(11, rows * (9.1 / columns + 0.5)), squeeze=False)
+    for axis in axes.flat:
+        axis.axis("off")
+    for axis, (title, (picture, weights, framed)) in zip(axes.flat, pictures.items()):
+        grid = np.clip(np.asarray(weights), 0, full)
+        axis.imshow(light(picture, grid, full), extent=(0, grid.shape[1], grid.shape[0], 0))
+        if framed is not None:
+            row, column = divmod(framed, grid.shape[1])
+            for colour, width in (("white", 5), (COLOURS["query"], 2.5)):
+                axis.add_patch(plt.Rectangle((column, row), 1, 1, fill=False, edgecolor=colour, linewidth=width, zorder=3))
+        axis.set_title(title, fontsize=11)
+    figure.colorbar(plt.cm.ScalarMappable(PowerNorm(0.5, 0, full), LAMP), ax=axes, label=label, shrink=0.9, aspect=25)
+    show(figure, alt, photographs=True)
+
+
+def show_piles(piles, alt, title, xlabel):
+    """Pictures piled up in columns, as a histogram. `piles`: {name of the column: [PIL images]}."""
+    highest = max(1, *map(len, piles.values()))
+    figure, axis = plt.subplots(figsize=(11, 11 * highest / len(piles) + 0.9))
+    for place, pictures in enumerate(piles.values()):
+        for height, picture in enumerate(pictures):
+            small = np.asarray(picture.convert("RGB").resize((96, 96)))
+            axis.imshow(small, extent=(place - 0.46, place + 0.46, height + 0.04, height + 0.96), zorder=2)
+    axis.set(title=title, xlabel=xlabel, xlim=(-0.5, len(piles) - 0.5), ylim=(0, highest), ylabel="drawings", aspect="equal")
+    axis.set_xticks(range(len(piles)), list(piles))
+    axis.yaxis.set_major_locator(MaxNLocator(4, integer=True))
+    axis.tick_params(axis="x", length=0)
+    show(figure, alt, photographs=True)
+
+
 def show_points(groups, alt, title, xlabel, ylabel):
     """Points in the plane. `groups`: {label: (points, 2)}; the first group's points are corners, joined by lines."""
     figure, axis = plt.subplots(figsize=(5, 3.6))
