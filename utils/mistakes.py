@@ -285,7 +285,7 @@ LAYER_NORM = [
     ),
     Mistake(
         "layer norm", "eps outside the root", "eps is added to the standard deviation; it belongs to the variance, inside the root",
-        "the Annotated Transformer",
+        "generic",
         lambda n, x: (x - x.mean(-1, True)) / (x.var(-1, correction=0, keepdim=True) ** 0.5 + n.eps) * n.weight + n.bias,
     ),
     Mistake(
