@@ -34,18 +34,12 @@ def mean_distance(weights):
 @torch.no_grad()
 def with_neighbours_swapped(layers, x):
     """Cosine similarity of the layers' result with and without a layer and its next one exchanged. -> (layers - 1)"""
-
-    def result(order):
-        stream = x
-        for index in order:
-            stream = layers[index](stream)
-        return stream
-
-    similarities = []
-    for first in range(len(layers) - 1):
-        order = list(range(len(layers)))
-        order[first : first + 2] = first + 1, first
-        similarities.append(F.cosine_similarity(result(order), result(range(len(layers))), dim=-1).mean())
+    right, similarities = nn.Sequential(*layers)(x), []
+    for i in range(len(layers) - 1):
+        order = [*layers]
+        order[i], order[i + 1] = order[i + 1], order[i]
+        swapped = nn.Sequential(*order)(x)
+        similarities.append(F.cosine_similarity(swapped, right, dim=-1).mean())
     return torch.stack(similarities)
 
 

@@ -259,6 +259,7 @@ def show_bars(panels, alt, ylabel, xlabel="", height=2.6):
     for axis, (title, bars) in zip(axes[0], panels.items()):
         drawn = axis.bar([str(label) for label in bars], list(bars.values()), color=SLATE)
         axis.bar_label(drawn, fmt="%.3g", fontsize=9)
+        axis.margins(y=0.12)  # room for the numbers
         axis.set_title(title, fontsize=11)
         axis.set_xlabel(xlabel)
         axis.tick_params(axis="x", labelsize=9)
