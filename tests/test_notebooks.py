@@ -231,7 +231,7 @@ WRONG_ANSWERS = {
         (
             "def layer_norm(x, weight, bias, eps):\n"
             "    return (x - x.mean(-1, True)) / (x.std(-1, keepdim=True) + eps) * weight + bias",
-            "away from the reference",
+            "eps is added to torch's std",
         ),
         (
             "def layer_norm(x, weight, bias, eps): return F.layer_norm(x, weight.shape, weight, bias, 1e-6)",
@@ -252,18 +252,41 @@ WRONG_ANSWERS = {
             "    return layer.mlp(layer.layer_norm2(x))",
             "the input is not added back after the MLP",
         ),
-    ],
-    "without_each_layer": [
-        ("def without_each_layer(encoder, x): return torch.ones(len(encoder.layers))", "away from the reference"),
-        ("def without_each_layer(encoder, x): return measure.without_each_layer(encoder, x).flip(0)", "away from"),
         (
-            "def without_each_layer(encoder, x):\n"
-            "    right, similarities = encoder(x), []\n"
-            "    for index in range(len(encoder.layers)):\n"
-            "        encoder.layers[index] = nn.Identity()\n"
-            "        similarities.append(F.cosine_similarity(encoder(x), right, dim=-1).mean())\n"
+            "def mended_layer(layer, x):\n"
+            "    x += layer.mlp(layer.layer_norm2(x))\n"
+            "    return x + layer.self_attn(layer.layer_norm1(x))",
+            "the MLP comes before attention",
+        ),
+        (
+            "def mended_layer(layer, x): return encoder.layers[0](x)",
+            "It is right above, but not for another input",
+        ),
+    ],
+    "with_neighbours_swapped": [
+        ("def with_neighbours_swapped(layers, x): return torch.ones(len(layers) - 1)", "away from the reference"),
+        (  # exchanged, and never put back
+            "def with_neighbours_swapped(layers, x):\n"
+            "    right, similarities = nn.Sequential(*layers)(x), []\n"
+            "    for i in range(len(layers) - 1):\n"
+            "        layers[i], layers[i + 1] = layers[i + 1], layers[i]\n"
+            "        similarities.append(F.cosine_similarity(nn.Sequential(*layers)(x), right, dim=-1).mean())\n"
             "    return torch.stack(similarities)",
             "away from the reference",
+        ),
+        (
+            "def with_neighbours_swapped(layers, x):\n"
+            "    right, similarities = nn.Sequential(*layers)(x), []\n"
+            "    for i in range(len(layers) - 1):\n"
+            "        order = [*layers[:i], layers[i + 1], layers[i], *layers[i + 2 :]]\n"
+            "        similarities.append(F.cosine_similarity(nn.Sequential(*order)(x), right, dim=-1))\n"
+            "    return torch.stack(similarities)",
+            "the shape is (11, 1, 196), it should be (11)",
+        ),
+        (
+            "def with_neighbours_swapped(layers, x):\n"
+            "    return measure.with_neighbours_swapped(encoder.layers[: len(layers)], x)",
+            "It is right above, but not for another input",
         ),
     ],
     "count_from": [

@@ -3,9 +3,13 @@
 import statistics
 import time
 import weakref
+from types import SimpleNamespace
+
+from utils.siglip import Encoder
 
 import torch
 import torch.nn.functional as F
+from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -38,15 +42,59 @@ def quarters(side):
 
 
 @torch.no_grad()
-def without_each_layer(encoder, x):
-    """Cosine similarity of the encoder's result with and without each of its layers, averaged over tokens. -> (layers)"""
-    similarities = []
-    for left_out in range(len(encoder.layers)):
-        stream = x
-        for index, layer in enumerate(encoder.layers):
-            stream = stream if index == left_out else layer(stream)
-        similarities.append(F.cosine_similarity(stream, encoder(x), dim=-1).mean())
+def with_neighbours_swapped(layers, x):
+    """Cosine similarity of the layers' result with and without a layer and its next one exchanged. -> (layers - 1)"""
+    right, similarities = nn.Sequential(*layers)(x), []
+    for i in range(len(layers) - 1):
+        order = [*layers]
+        order[i], order[i + 1] = order[i + 1], order[i]
+        swapped = nn.Sequential(*order)(x)
+        similarities.append(F.cosine_similarity(swapped, right, dim=-1).mean())
     return torch.stack(similarities)
+
+
+@torch.no_grad()
+def mean_tokens(tower, pixel_values, batch=42):
+    """The mean of a picture's tokens, before the first layer and after each. -> (layers + 1, pictures, width)"""
+    pieces = []
+    for pixels in pixel_values.split(batch):
+        x = tower.embeddings(pixels)
+        means = [x.mean(dim=1)]
+        for layer in tower.encoder.layers:
+            x = layer(x)
+            means.append(x.mean(dim=1))
+        pieces.append(torch.stack(means))
+    return torch.cat(pieces, dim=1)
+
+
+class SmallNamer(nn.Module):
+    """A small tower that learns to name pictures: cut them up, run the layers, take the mean token, one output a name.
+
+    `run(layers, x)`: the hidden states, as the notebook's layers make them. (batch, 3, height, width) -> (batch, names)
+    """
+
+    def __init__(self, run, depth, names, size, patch=12, width=64):
+        super().__init__()
+        config = SimpleNamespace(hidden_size=width, intermediate_size=4 * width, num_attention_heads=2)
+        config.num_hidden_layers, config.layer_norm_eps = depth, 1e-6
+        self.run, self.layers = run, Encoder(config).layers
+        self.cut = nn.Conv2d(3, width, patch, stride=patch)
+        self.positions = nn.Parameter(0.02 * torch.randn((size // patch) ** 2, width))
+        self.norm, self.out = nn.LayerNorm(width), nn.Linear(width, names)
+        xavier(self.layers)
+
+    def forward(self, pixel_values):
+        x = self.cut(pixel_values).flatten(2).transpose(1, 2) + self.positions
+        return self.out(self.norm(self.run(self.layers, x)[-1]).mean(dim=1))
+
+
+def xavier(layers):
+    """Fresh random layers, in place: Xavier weights (Glorot and Bengio 2010), biases of zero. -> the layers"""
+    for module in layers.modules():
+        if isinstance(module, nn.Linear):
+            nn.init.xavier_uniform_(module.weight)
+            nn.init.zeros_(module.bias)
+    return layers
 
 
 @torch.no_grad()

@@ -288,8 +288,14 @@ LAYER_NORM = [
     ),
     Mistake(
         "layer norm", "eps outside the root", "eps is added to the standard deviation; it belongs to the variance, inside the root",
-        "the Annotated Transformer",
+        "generic",
         lambda n, x: (x - x.mean(-1, True)) / (x.var(-1, correction=0, keepdim=True) ** 0.5 + n.eps) * n.weight + n.bias,
+    ),
+    Mistake(
+        "layer norm", "torch's std plus eps", "eps is added to torch's std, which divides by width - 1; "
+        "add it to the variance, which divides by width",
+        "(x - x.mean()) / (x.std() + eps), the Annotated Transformer",
+        lambda n, x: (x - x.mean(-1, True)) / (x.std(-1, keepdim=True) + n.eps) * n.weight + n.bias,
     ),
     Mistake(
         "layer norm", "no eps", "eps is forgotten; it counts where a token's numbers are nearly equal",

@@ -246,10 +246,10 @@ def show_lines(panels, alt, xlabel, ylabel, log=False, height=3.0, level=None, j
         axis.set_xlabel(xlabel)
         if log:
             axis.set_yscale("log")
-        elif axis.get_ylim()[0] > 0:
-            axis.set_ylim(bottom=0)
         if len(lines) > 1 or level:
             axis.legend(frameon=False, fontsize=9)
+    if not log and axes[0, 0].get_ylim()[0] > 0:  # after all panels: their axis is one
+        axes[0, 0].set_ylim(bottom=0)
     axes[0, 0].set_ylabel(ylabel)
     show(figure, alt)
 
@@ -263,6 +263,7 @@ def show_bars(panels, alt, ylabel, xlabel="", height=2.6, level=None):
     for axis, (title, bars) in zip(axes[0], panels.items()):
         drawn = axis.bar([str(label) for label in bars], list(bars.values()), color=SLATE)
         numbers = axis.bar_label(drawn, fmt="%.3g", fontsize=9, padding=1)
+        axis.margins(y=0.12)  # room for the numbers
         axis.set_title(title, fontsize=11)
         axis.set_xlabel(xlabel)
         axis.tick_params(axis="x", labelsize=9)
@@ -475,3 +476,39 @@ def show_pair_losses(logits, alt):
     axis.set(title="what each pair adds to the loss", xlabel="z · logit", ylabel="added to the loss")
     axis.legend(frameon=False)
     show(figure, alt)
+
+
+def show_lit(pictures, alt, label, full=1.0, columns=4):
+    """Pictures, each lit patch by patch. `pictures`: {title: (picture, weights (rows, columns), patch to frame or None)}.
+
+    Light grows evenly with the weight: dark at zero and below, full from `full` on, one lamp for all panels.
+    """
+    rows, columns = -(-len(pictures) // columns), min(columns, len(pictures))
+    figure, axes = plt.subplots(rows, columns, figsize=(11, rows * (9.1 / columns + 0.5)), squeeze=False)
+    for axis in axes.flat:
+        axis.axis("off")
+    for axis, (title, (picture, weights, framed)) in zip(axes.flat, pictures.items()):
+        grid = np.clip(np.asarray(weights) / full, 0, 1)
+        axis.imshow(light(picture, grid**2, 1), extent=(0, grid.shape[1], grid.shape[0], 0))
+        if framed is not None:
+            row, column = divmod(framed, grid.shape[1])
+            for colour, width in (("white", 5), (COLOURS["query"], 2.5)):
+                axis.add_patch(plt.Rectangle((column, row), 1, 1, fill=False, edgecolor=colour, linewidth=width, zorder=3))
+        axis.set_title(title, fontsize=11)
+    figure.colorbar(plt.cm.ScalarMappable(plt.Normalize(0, full), LAMP), ax=axes, label=label, shrink=0.9, aspect=25)
+    show(figure, alt, photographs=True)
+
+
+def show_piles(piles, alt, title, xlabel):
+    """Pictures piled up in columns, as a histogram. `piles`: {name of the column: [PIL images]}."""
+    highest = max(1, *map(len, piles.values()))
+    figure, axis = plt.subplots(figsize=(11, 11 * highest / len(piles) + 0.9))
+    for place, pictures in enumerate(piles.values()):
+        for height, picture in enumerate(pictures):
+            small = np.asarray(picture.convert("RGB").resize((96, 96)))
+            axis.imshow(small, extent=(place - 0.46, place + 0.46, height + 0.04, height + 0.96), zorder=2)
+    axis.set(title=title, xlabel=xlabel, xlim=(-0.5, len(piles) - 0.5), ylim=(0, highest), aspect="equal", yticks=[])
+    axis.set_xticks(range(len(piles)), list(piles))
+    axis.tick_params(axis="x", length=0)
+    axis.spines["left"].set_visible(False)
+    show(figure, alt, photographs=True)
