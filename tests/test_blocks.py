@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 from utils.checks import CheckError, compare
+from utils.measure import pool_in_torchs_order
 from utils.mistakes import CATALOGUE, EQUIVALENT, Edit, explain
 from utils.parity import random_model
 from utils.siglip import AttentionHead, SigLIP, TrimmedTower, VisionTransformer, sigmoid_loss
@@ -111,6 +112,14 @@ def pixel_shuffle(sequence):
     return squares.unflatten(1, (-1, 4)).transpose(1, 2).flatten(1, 2).flatten(2).mT
 
 
+def hidden_patches(theirs, ours, x):
+    """Inputs of a pooling head that must not see every third patch, and what torch's own attention makes of them."""
+    hidden = torch.arange(x.shape[1]) % 3 == 0
+    probe, mask = theirs.probe.repeat(len(x), 1, 1), hidden.expand(len(x), -1)
+    gathered, _ = theirs.attention(probe, x, x, key_padding_mask=mask)
+    return (ours, x, hidden), (gathered + theirs.mlp(theirs.layernorm(gathered)))[:, 0]
+
+
 @pytest.fixture(scope="module")
 def stages(pair, pixels, two_towers, tiny_vlm):
     """For each stage: the right inputs of the hand-built block, and what transformers makes of them."""
@@ -135,6 +144,7 @@ def stages(pair, pixels, two_towers, tiny_vlm):
             "encoder layer": ((layer, x), their_layer(x, None)),
             "encoder": ((ours.encoder, whole.hidden_states[0]), whole.hidden_states[-1]),
             "pooling head": ((ours.head, whole.last_hidden_state), whole.pooler_output),
+            "hidden patches": hidden_patches(theirs.head, ours.head, whole.last_hidden_state),
             "last hidden state": ((ours, pixels), whole.last_hidden_state),
             "pooled vector": ((ours, pixels), whole.pooler_output),
             "trimmed tower": ((trimmed, pixels), whole.hidden_states[-1]),
@@ -172,12 +182,13 @@ def test_the_right_block_passes_and_is_no_mistake(stage, stages, capsys):
             "loss gradient": torch.func.grad(sigmoid_loss),
             "VLM loss": answer_loss,
         }
+        functions["hidden patches"] = lambda head, x, hidden: head(x[:, ~hidden])
         ours = functions[stage](block, *inputs) if stage in functions else block(*inputs)
     if isinstance(ours, tuple):
         ours = ours[stage in ("pooled vector", "text vector")]
     # One head is a slice of a wider matrix product there, and SDPA adds in another order; the loss is a mean over other rows;
     # torch's own attention, which pools there, multiplies keys and values with one matrix.
-    reordered = stage in ("attention head", "VLM loss", "pooling head", "pooled vector", "logits")
+    reordered = stage in ("attention head", "VLM loss", "pooling head", "hidden patches", "pooled vector", "logits")
     compare(stage, ours, right, 1e-6 if reordered else 0, stage, (block, *inputs))
     difference = (ours - right).abs().max().item()
     assert explain(stage, ours + 1e-7, (block, *inputs), difference + 1e-7) is None
@@ -236,6 +247,27 @@ def test_generation_ends_at_the_end_token(tiny_vlm, pixels):
     said = generate(ours, seen, ids[:1, :PROMPT], end=-1, limit=9)
     end = said[4]
     assert generate(ours, seen, ids[:1, :PROMPT], end=end, limit=9) == said[: said.index(end)]
+
+
+# Sizes
+
+
+@pytest.mark.parametrize(("width", "heads"), [(72, 3), (144, 2), (200, 5)], ids=["heads of 24", "heads of 72", "heads of 40"])
+def test_widths_and_head_widths_that_are_no_powers_of_two_equal_transformers(width, heads, pixels, capsys):
+    theirs, ours = random_pair(**TINY | dict(hidden_size=width, num_attention_heads=heads, intermediate_size=3 * width))
+    with torch.no_grad():
+        right, (hidden, pooled) = theirs(pixels), ours(pixels)
+    compare("last hidden state", hidden, right.last_hidden_state)
+    compare("pooled vector", pooled, right.pooler_output, 1e-5)
+
+
+@pytest.mark.parametrize("heads", [1, 2, 3, 4])
+def test_the_pooling_head_differs_from_transformers_in_the_order_of_its_additions_alone(heads, pixels):
+    """In torch's own order (measure.pool_in_torchs_order) not a bit differs."""
+    theirs, ours = random_pair(**TINY | dict(hidden_size=72, num_attention_heads=heads))
+    with torch.no_grad():
+        right = theirs(pixels)
+        assert torch.equal(pool_in_torchs_order(ours.head, right.last_hidden_state), right.pooler_output)
 
 
 # Base size

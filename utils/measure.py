@@ -53,6 +53,24 @@ def with_neighbours_swapped(layers, x):
     return torch.stack(similarities)
 
 
+def pool_in_torchs_order(head, x):
+    """What the pooling head makes of x, computed as nn.MultiheadAttention does: not one bit differs from transformers.
+
+    Tokens come first, heads are folded into the batch, and one matrix product makes keys and values.
+    """
+    batch, tokens, width = x.shape
+    weight, bias = head.attention.in_proj_weight, head.attention.in_proj_bias
+    x, probe = x.transpose(0, 1), head.probe.repeat(1, batch, 1)
+    keys_and_values = F.linear(x, weight[width:], bias[width:]).chunk(2, dim=-1)  # each (tokens, batch, width)
+    queries, keys, values = (
+        part.reshape(len(part), batch * head.attention.num_heads, -1).transpose(0, 1)
+        for part in (F.linear(probe, weight[:width], bias[:width]), *keys_and_values)
+    )  # each (batch * heads, tokens, head_width)
+    scores = queries * queries.shape[-1] ** -0.5 @ keys.transpose(1, 2)
+    pooled = head.attention.out_proj((scores.softmax(dim=-1) @ values).reshape(batch, width))
+    return pooled + head.mlp(head.layernorm(pooled))
+
+
 @torch.no_grad()
 def mean_tokens(tower, pixel_values, batch=42):
     """The mean of a picture's tokens, before the first layer and after each. -> (layers + 1, pictures, width)"""

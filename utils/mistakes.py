@@ -365,6 +365,12 @@ ENCODER = [
     ]
 ]  # fmt: skip
 
+
+@torch.no_grad()
+def pool(head, x):
+    return head.forward(x)
+
+
 # stage "pooling head": (AttentionPoolingHead, normed x) -> (batch, width)
 COUNTED, ADD_MLP = "heads = self.attention.num_heads", "pooled + self.mlp(self.layernorm(pooled))"
 POOLING_HEAD = [
@@ -372,6 +378,14 @@ POOLING_HEAD = [
     for name, sentence, source, *changes in [
         ("q, v, k", "in_proj is split as q, v, k; it is packed as q, k, v",
          "generic", ("wq, wk, wv", "wq, wv, wk"), ("bq, bk, bv", "bq, bv, bk")),
+        ("weights as q, v, k", "in_proj's weights are split as q, v, k, but its biases as q, k, v; both are packed as q, k, v",
+         "half-mended packing", ("wq, wk, wv", "wq, wv, wk")),
+        ("biases as q, v, k", "in_proj's biases are split as q, v, k, but its weights as q, k, v; both are packed as q, k, v",
+         "half-mended packing", ("bq, bk, bv", "bq, bv, bk")),
+        ("patches as queries", "the patches ask instead of the probe, and what the first patch gathers is kept",
+         "reading hidden_state[:, 0] as the first patch", ("F.linear(probe, wq, bq)", "F.linear(x, wq, bq)")),
+        ("equal shares", "every patch gets an equal share; the probe gives more to some than to others",
+         "global average pooling", ("merge_heads(attend(queries, keys, values))", "merge_heads(values.mean(dim=2, keepdim=True))")),
         ("one head", "the probe attends with one head as wide as the model",
          "generic", (COUNTED, "heads = 1")),
         ("norm on the patches", "layernorm is applied to the patches; it belongs before the MLP",
@@ -390,6 +404,29 @@ POOLING_HEAD = [
          "transformers' SiglipForImageClassification", (COUNTED, f"return x.mean(1); {COUNTED}")),
     ]
 ]  # fmt: skip
+
+# stage "hidden patches": (AttentionPoolingHead, x, which patches the probe may not see (patches)) -> (batch, width)
+HIDDEN_PATCHES = [
+    Mistake(
+        "hidden patches", "vectors of zeros", "the hidden patches' vectors are set to zero; their keys are not, and still get a share",
+        "generic", lambda head, x, hidden: pool(head, x.masked_fill(hidden[:, None], 0)),
+    ),
+    Mistake(
+        "hidden patches", "shares too small", "the hidden patches' shares are set to zero, so that the others no longer add up to 1",
+        "masking after the softmax", Edit(siglip.AttentionPoolingHead, ("def forward(self, x)", "def forward(self, x, hidden)"), (
+            "merge_heads(attend(queries, keys, values))",
+            "merge_heads(attention_weights(queries, keys).masked_fill(hidden, 0) @ values)")),
+    ),
+    Mistake(
+        "hidden patches", "nothing hidden", "the probe sees all patches, the hidden ones too",
+        "generic", lambda head, x, hidden: pool(head, x),
+    ),
+    Mistake(
+        "hidden patches", "mask inverted", "the probe sees the hidden patches and no others",
+        "True means hidden here, visible there", lambda head, x, hidden: pool(head, x[:, hidden]),
+    ),
+]  # fmt: skip
+
 
 # stage "last hidden state": (VisionTransformer, pixel values) -> (batch, patches, width); "pooled vector": -> (batch, width)
 NORMED = "self.post_layernorm(self.encoder(x))"
@@ -671,6 +708,7 @@ VLM_LOSS = [
 CATALOGUE = [
     *PREPROCESSING, *EMBEDDINGS, *ATTENTION_HEAD, *ATTENTION, *MLP, *LAYER_NORM, *ENCODER_LAYER, *ENCODER, *POOLING_HEAD,
     *LAST_HIDDEN_STATE, *POOLED_VECTOR, *TRIMMED_TOWER, *PIXEL_SHUFFLE, *TEXT_VECTOR, *LOGITS, *PROBABILITIES, *LOSS, *LOSS_GRADIENT,
+    *HIDDEN_PATCHES,
     *VLM_LOGITS, *VLM_LOSS,
 ]  # fmt: skip
 
@@ -683,6 +721,10 @@ EQUIVALENT = [
     Mistake(
         "attention", "queries scaled", "dividing the queries by sqrt(head width) divides the scores by it",
         "generic", Edit(siglip.MultiHeadAttention, (f"{QK} * {SCALE}", f"(queries * {SCALE}) @ keys.transpose(-1, -2)")),
+    ),
+    Mistake(
+        "pooling head", "no bias of the keys", "the keys' bias adds the same number to all of a head's scores, and softmax ignores that",
+        "generic", Edit(siglip.AttentionPoolingHead, ("F.linear(x, wk, bk)", "F.linear(x, wk)")),
     ),
     Mistake(
         "VLM logits", "positions from 0", "Gemma turns queries and keys by their positions; only the distance of two positions counts",

@@ -512,3 +512,79 @@ def show_piles(piles, alt, title, xlabel):
     axis.tick_params(axis="x", length=0)
     axis.spines["left"].set_visible(False)
     show(figure, alt, photographs=True)
+
+
+def thumbnails(axis, pictures, places, zoom, down=False):
+    """Small PIL images beside an axis: under its foot, or to its left if `down`."""
+    for place, picture in zip(places, pictures):
+        small = OffsetImage(np.asarray(picture.convert("RGB").resize((128, 128))), zoom=zoom)
+        where = (0, place) if down else (place, 0)
+        frame, corner = (axis.get_yaxis_transform(), (1.1, 0.5)) if down else (axis.get_xaxis_transform(), (0.5, 1.1))
+        axis.add_artist(AnnotationBbox(small, where, xycoords=frame, box_alignment=corner, frameon=False, pad=0))
+
+
+def show_alike(matrix, down, along, alt, title, ylabel, xlabel, size=7.4):
+    """How alike pictures are. `matrix` (rows, columns) of cosines; `down`, `along`: PIL images of the rows and of the columns.
+
+    The largest number of each row is framed.
+    """
+    figure, axis = plt.subplots(figsize=(size + 0.6, size))
+    axis.imshow(matrix, cmap="cividis", vmin=0, vmax=1)
+    for (row, column), number in np.ndenumerate(np.asarray(matrix)):
+        ink = "black" if number > 0.5 else "white"
+        axis.text(column, row, f"{round(float(number), 2) + 0.0:.2f}", ha="center", va="center", color=ink, fontsize=9)
+    for row, column in enumerate(np.asarray(matrix).argmax(axis=1)):
+        corner = column - 0.46, row - 0.46
+        axis.add_patch(plt.Rectangle(corner, 0.92, 0.92, fill=False, edgecolor=COLOURS["query"], linewidth=3))
+    axis.set(xticks=[], yticks=[])
+    axis.set_title(title, fontsize=12)
+    axis.set_ylabel(ylabel, labelpad=46, fontsize=11)
+    axis.set_xlabel(xlabel, labelpad=46, fontsize=11)
+    axis.spines[:].set_visible(False)
+    thumbnails(axis, down, range(len(down)), 0.2, down=True)
+    thumbnails(axis, along, range(len(along)), 0.2)
+    show(figure, alt)
+
+
+def show_pictured_lines(panels, alt, xlabel, ylabel, limits, height=3.6):
+    """Curves over a row of pictures. `panels`: {title: (one PIL image for each x, {label: one number for each x})}."""
+    figure, axes = plt.subplots(1, len(panels), figsize=(11, height), squeeze=False, sharey=True)
+    styles = list(zip(COLOURS.values(), 2 * ("-", "--", "-.", ":"), 2 * ("o", "s", "^", "D")))
+    for axis, (title, (pictures, lines)) in zip(axes[0], panels.items()):
+        for (label, numbers), (colour, line, marker) in zip(lines.items(), styles):
+            axis.plot(numbers, linestyle=line, color=colour, linewidth=2, marker=marker, markersize=5, label=label)
+        axis.set(xticks=[], ylim=limits, xlim=(-0.5, len(pictures) - 0.5))
+        axis.set_title(title, fontsize=12)
+        axis.set_xlabel(xlabel, labelpad=42)
+        axis.legend(frameon=False, fontsize=9, ncols=2)
+        thumbnails(axis, pictures, range(len(pictures)), 1.5 / max(len(pictures), 5) / len(panels))
+    axes[0, 0].set_ylabel(ylabel)
+    show(figure, alt)
+
+
+def show_swarm(places, alt, title, xlabel, level, step=0.042):
+    """Pictures along an axis, piled up where they meet. `places`: [(PIL image, x, whether to mark it)].
+
+    `level`: (label, x) of a vertical line to compare with.
+    """
+    piles = {}
+    for picture, x, marked in sorted(places, key=lambda place: place[1]):
+        piles.setdefault(round(x / step), []).append((picture, marked))
+    highest = max(map(len, piles.values()))
+    wide = (max(piles) - min(piles) + 2) * step
+    figure, axis = plt.subplots(figsize=(11, 11 * highest * step / wide + 1.1))
+    half = 0.47 * step
+    for column, pile in piles.items():
+        for row, (picture, marked) in enumerate(pile):
+            box = column * step - half, column * step + half, row * step + 0.03 * step, row * step + 0.97 * step
+            axis.imshow(np.asarray(picture.convert("RGB").resize((112, 112))), extent=box, zorder=2)
+            if marked:
+                axis.add_patch(
+                    plt.Rectangle(box[::2], 2 * half, 2 * half, fill=False, edgecolor=COLOURS["query"], linewidth=2.5, zorder=3)
+                )
+    left = (min(piles) - 1) * step
+    axis.axvline(level[1], color=COLOURS["image"], linestyle="--", linewidth=2, label=level[0], zorder=1)
+    axis.set(title=title, xlabel=xlabel, yticks=[], xlim=(left, left + wide), ylim=(0, highest * step), aspect="equal")
+    axis.spines["left"].set_visible(False)
+    axis.legend(frameon=False, fontsize=10, loc="upper left")
+    show(figure, alt, photographs=True)
