@@ -102,6 +102,12 @@ def tiny_vlm(pixels):
     return ours, ids, right, theirs, whole[:, : patches + PROMPT]
 
 
+def log_probability(ids, theirs):
+    """The logarithm of the first answer's probability: what each row before a token of it says of that token, summed."""
+    rows = theirs.logits[0, -len(ids[0]) + PROMPT - 1 : -1].log_softmax(dim=-1)
+    return sum(row[token] for row, token in zip(rows, ids[0, PROMPT:]))
+
+
 @pytest.fixture(scope="module")
 def stages(pair, pixels, two_towers, tiny_vlm):
     """For each stage: the right inputs of the hand-built block, and what transformers makes of them."""
@@ -135,6 +141,7 @@ def stages(pair, pixels, two_towers, tiny_vlm):
             "loss": ((square.logits_per_image,), square.loss),
             "VLM logits": ((tiny_vlm[0], pixels, tiny_vlm[1], PROMPT), tiny_vlm[2].logits),
             "VLM loss": ((tiny_vlm[2].logits, tiny_vlm[1], PROMPT, 0), tiny_vlm[2].loss),
+            "VLM log probability": ((tiny_vlm[2].logits[:1], tiny_vlm[1][:1], PROMPT), log_probability(*tiny_vlm[1:3])),
         }
 
 

@@ -8,9 +8,9 @@ from torch import nn
 
 
 def prefix_mask(prefix, total):
-    """Who may look at whom: everyone at the whole prefix; the answer's tokens also at themselves and at those before them.
+    """Who may look at whom: all at the prefix; the answer's tokens also back, and at themselves.
 
-    -> (total, total), True where row may look at column. Beyer et al. 2024, PaliGemma, arXiv 2407.07726, section 3.
+    -> (total, total), True where row may look at column. Beyer et al. 2024, arXiv 2407.07726.
     """
     may_look = torch.ones(total, total, dtype=torch.bool).tril()
     may_look[:, :prefix] = True
@@ -23,9 +23,9 @@ def added_mask(may_look):
 
 
 class VisionLanguageModel(nn.Module):
-    """PaliGemma's way: what the tower sees, then the tokens of the prompt and of the answer, as one sequence for Gemma.
+    """PaliGemma's way: what the tower sees, then prompt and answer: one sequence for Gemma.
 
-    pixel values (batch, 3, height, width), token ids (batch, tokens), how many of the tokens are prompt
+    pixel values (batch, 3, height, width), token ids (batch, tokens), how many are prompt
     -> logits of each next token (batch, patches + tokens, vocabulary). Beyer et al. 2024, arXiv 2407.07726.
     """
 
@@ -68,9 +68,10 @@ def load_parts(model, theirs):
 
 
 def answer_loss(logits, token_ids, prompt, padding):
-    """How surprising the answer is, token by token: cross-entropy of each of its tokens, given all before it. -> scalar
+    """How surprising the answer is: cross-entropy of each token, given all before it. -> scalar
 
-    logits (batch, patches + tokens, vocabulary), token ids (batch, tokens), of which `prompt` are not judged; nor is padding.
+    logits (batch, patches + tokens, vocabulary), token ids (batch, tokens); the first `prompt`
+    of these are not judged, nor is padding.
     """
     answer = token_ids[:, prompt:]
     predicted = logits[:, -answer.shape[1] - 1 : -1]  # the row before a token predicts it
@@ -81,13 +82,13 @@ def answer_loss(logits, token_ids, prompt, padding):
 def generate(model, seen, token_ids, end, limit=24):
     """Greedy: always the most likely next token, until `end`. One picture; -> list of token ids
 
-    The keys and values of all tokens so far are kept (KV cache), so that each step works on one new token only.
+    Keys and values of all tokens so far are kept (KV cache): each step works on one new token.
     """
     gemma, cache, total, answer = model.language_model, None, 0, []
-    new = model.merge(seen, token_ids)  # first the whole prefix, (1, patches + tokens, width), then one token after the other
+    new = model.merge(seen, token_ids)  # first the prefix, (1, patches + tokens, width), then one token
     while len(answer) < limit:
         total += new.shape[1]
-        mask = torch.zeros(1, 1, new.shape[1], total)  # the prefix sees the prefix, a new token all that is there
+        mask = torch.zeros(1, 1, new.shape[1], total)  # nothing is hidden: the future isn't there yet
         positions = torch.arange(total - new.shape[1] + 1, total + 1)[None]
         run = gemma(inputs_embeds=new, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True)
         cache = run.past_key_values
