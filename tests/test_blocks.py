@@ -5,6 +5,7 @@ import platform
 import subprocess
 import sys
 
+from utils import mistakes
 from utils.checks import CheckError, compare
 from utils.measure import pool_in_torchs_order
 from utils.mistakes import CATALOGUE, EQUIVALENT, Edit, explain
@@ -120,6 +121,12 @@ def hidden_patches(theirs, ours, x):
     return (ours, x, hidden), (gathered + theirs.mlp(theirs.layernorm(gathered)))[:, 0]
 
 
+def log_probability(ids, theirs):
+    """The logarithm of the first answer's probability: what each row before a token of it says of that token, summed."""
+    rows = theirs.logits[0, -len(ids[0]) + PROMPT - 1 : -1].log_softmax(dim=-1)
+    return sum(row[token] for row, token in zip(rows, ids[0, PROMPT:]))
+
+
 @pytest.fixture(scope="module")
 def stages(pair, pixels, two_towers, tiny_vlm):
     """For each stage: the right inputs of the hand-built block, and what transformers makes of them."""
@@ -156,6 +163,7 @@ def stages(pair, pixels, two_towers, tiny_vlm):
             "loss gradient": ((square.logits_per_image,), torch.func.grad(sigmoid_loss)(square.logits_per_image)),
             "VLM logits": ((tiny_vlm[0], pixels, tiny_vlm[1], PROMPT), tiny_vlm[2].logits),
             "VLM loss": ((tiny_vlm[2].logits, tiny_vlm[1], PROMPT, 0), tiny_vlm[2].loss),
+            "VLM log probability": ((tiny_vlm[2].logits[:1], tiny_vlm[1][:1], PROMPT), log_probability(*tiny_vlm[1:3])),
         }
 
 
@@ -181,6 +189,7 @@ def test_the_right_block_passes_and_is_no_mistake(stage, stages, capsys):
             "loss": sigmoid_loss,
             "loss gradient": torch.func.grad(sigmoid_loss),
             "VLM loss": answer_loss,
+            "VLM log probability": mistakes.summed,
         }
         functions["hidden patches"] = lambda head, x, hidden: head(x[:, ~hidden])
         ours = functions[stage](block, *inputs) if stage in functions else block(*inputs)
@@ -188,7 +197,15 @@ def test_the_right_block_passes_and_is_no_mistake(stage, stages, capsys):
         ours = ours[stage in ("pooled vector", "text vector")]
     # One head is a slice of a wider matrix product there, and SDPA adds in another order; the loss is a mean over other rows;
     # torch's own attention, which pools there, multiplies keys and values with one matrix.
-    reordered = stage in ("attention head", "VLM loss", "pooling head", "hidden patches", "pooled vector", "logits")
+    reordered = stage in (
+        "attention head",
+        "VLM loss",
+        "VLM log probability",
+        "pooling head",
+        "hidden patches",
+        "pooled vector",
+        "logits",
+    )
     compare(stage, ours, right, 1e-6 if reordered else 0, stage, (block, *inputs))
     difference = (ours - right).abs().max().item()
     assert explain(stage, ours + 1e-7, (block, *inputs), difference + 1e-7) is None

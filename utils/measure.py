@@ -185,3 +185,51 @@ def peak_megabytes(model, pixel_values):
     with torch.no_grad(), CountMemory() as memory:
         model(pixel_values)
     return memory.peak / 1e6
+
+
+@torch.no_grad()
+def describe(model, reference, seen, prompt="describe", limit=24):
+    """What a VLM says about many pictures, decoded together. seen (pictures, patches, width) -> a sentence each
+
+    As `utils.vlm.generate` does for one picture. A sentence that has ended is continued until all have, and cut.
+    """
+    start, _ = reference.tokenize(prompt)
+    end, gemma, cache, total, said = reference.tokenizer.eos_token_id, model.language_model, None, 0, []
+    new = model.merge(seen, start.expand(len(seen), -1))
+    while len(said) < limit and not (said and (torch.stack(said) == end).any(dim=0).all()):
+        total += new.shape[1]
+        mask = torch.zeros(1, 1, new.shape[1], total).expand(len(seen), -1, -1, -1)
+        positions = torch.arange(total - new.shape[1] + 1, total + 1)[None]
+        run = gemma(inputs_embeds=new, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True)
+        cache = run.past_key_values
+        said.append((run.last_hidden_state[:, -1] @ gemma.embed_tokens.weight.T).argmax(dim=-1))  # (pictures)
+        new = gemma.embed_tokens(said[-1][:, None])
+    rows = torch.stack(said, dim=1).tolist()
+    return [reference.decode(row[: row.index(end)] if end in row else row) for row in rows]
+
+
+def kinds_of_words(pieces):
+    """What each piece of a caption says, as ["two", " ant", "s", " on", " a", " red", " background"]. -> a kind for each
+
+    A name's first piece decides it: the others are among "the rest".
+    """
+    kinds, words, behind = [], [piece.strip() for piece in pieces], False
+    for word in words:
+        number = word in ("a", "an", "two", "three") and not behind
+        colour = behind and word not in ("a", "background", "")
+        what = kinds and kinds[-1] == "how many" and not behind
+        kinds.append("how many" if number else "what" if what else "which colour" if colour else "the rest")
+        behind = behind or word == "on"
+    return kinds
+
+
+def largest(numbers, count):
+    """Which are the `count` largest of each row? (rows, columns) -> True and False"""
+    return torch.zeros_like(numbers, dtype=torch.bool).scatter(-1, numbers.topk(count, dim=-1).indices, True)
+
+
+def percent_by_kind(flags, kinds):
+    """Of the words of each kind, how many percent are flagged. -> {kind: percent}, names first"""
+    order = ("what", "how many", "which colour", "the rest")
+    of_kind = {kind: [flag for flag, of in zip(flags, kinds) if of == kind] for kind in order}
+    return {kind: 100 * sum(these) / max(len(these), 1) for kind, these in of_kind.items()}

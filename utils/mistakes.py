@@ -648,6 +648,10 @@ VLM_LOGITS = [
          "older transformers, where Gemma multiplied it again: #37117, #44432", MERGED, "[self.projector(seen) / tokens.shape[-1] ** 0.5, tokens]"),
         ("tokens not scaled", "the tokens' vectors are not multiplied by sqrt(width), as Gemma's table does",
          "reading the weights out of embed_tokens", TOKENS, "F.embedding(token_ids, self.language_model.embed_tokens.weight)"),
+        ("picture scaled up", "what the projector gives is multiplied by sqrt(width), as the tokens are; it should be used as it is",
+         "older transformers, where Gemma scaled all that it was given: #37117", MERGED, "[self.projector(seen) * tokens.shape[-1] ** 0.5, tokens]"),
+        ("tokens scaled twice", "the tokens' vectors are multiplied by sqrt(width) twice; Gemma's table does it already",
+         "scaling by hand what embed_tokens has scaled", TOKENS, f"{TOKENS} * self.projector.out_features ** 0.5"),
         ("picture after the text", "the tokens come first, then the picture",
          "generic", MERGED, "[tokens, self.projector(seen)]"),
         ("causal prefix", "the mask is causal everywhere; it should let everyone in the prefix see everyone there",
@@ -705,11 +709,44 @@ VLM_LOSS = [
     ),
 ]  # fmt: skip
 
+
+def summed(logits, ids, prompt):
+    """The logarithm of an answer's probability. There is no padding: nothing is ignored."""
+    return -vlm.answer_loss(logits, ids, prompt, -100) * (ids.shape[1] - prompt)
+
+
+# stage "VLM log probability": (logits (1, patches + tokens, vocabulary), token ids (1, tokens), how many are prompt) -> scalar
+VLM_LOG_PROBABILITY = [
+    Mistake(
+        "VLM log probability", "end forgotten", "the end token is not counted; where the sentence stops is part of it",
+        "generic", lambda logits, ids, prompt: summed(logits[:, :-1], ids[:, :-1], prompt),
+    ),
+    Mistake(
+        "VLM log probability", "mean", "the mean over the tokens is taken; the probability of them all is a product, so logarithms are summed",
+        "cross_entropy averages unless told not to", lambda logits, ids, prompt: summed(logits, ids, prompt) / (ids.shape[1] - prompt),
+    ),
+    Mistake(
+        "VLM log probability", "first token forgotten", "the answer's first token is not counted; the row of the newline predicts it",
+        "generic", lambda logits, ids, prompt: summed(logits, ids, prompt + 1),
+    ),
+    Mistake(
+        "VLM log probability", "prompt counted", "the prompt's tokens are counted, too; they are given, not said",
+        "generic", lambda logits, ids, prompt: summed(logits, ids, 1),
+    ),
+    Mistake(
+        "VLM log probability", "not shifted", "each row is asked for its own token, which it has been given",
+        "generic", lambda logits, ids, prompt: summed(torch.cat([logits, logits[:, -1:]], dim=1), ids, prompt),
+    ),
+    Mistake(
+        "VLM log probability", "sign", "the sign is turned round: a logarithm of a probability is never above 0",
+        "taking the loss", lambda logits, ids, prompt: -summed(logits, ids, prompt),
+    ),
+]  # fmt: skip
+
 CATALOGUE = [
     *PREPROCESSING, *EMBEDDINGS, *ATTENTION_HEAD, *ATTENTION, *MLP, *LAYER_NORM, *ENCODER_LAYER, *ENCODER, *POOLING_HEAD,
-    *LAST_HIDDEN_STATE, *POOLED_VECTOR, *TRIMMED_TOWER, *PIXEL_SHUFFLE, *TEXT_VECTOR, *LOGITS, *PROBABILITIES, *LOSS, *LOSS_GRADIENT,
-    *HIDDEN_PATCHES,
-    *VLM_LOGITS, *VLM_LOSS,
+    *HIDDEN_PATCHES, *LAST_HIDDEN_STATE, *POOLED_VECTOR, *TRIMMED_TOWER, *PIXEL_SHUFFLE, *TEXT_VECTOR, *LOGITS,
+    *PROBABILITIES, *LOSS, *LOSS_GRADIENT, *VLM_LOGITS, *VLM_LOSS, *VLM_LOG_PROBABILITY,
 ]  # fmt: skip
 
 # What no output can show: the numbers stay the same but for rounding. The sentence says why.

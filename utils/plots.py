@@ -9,6 +9,7 @@ The visual language, of these and of `utils.diagrams`:
 
 import io
 import logging
+import textwrap
 
 import matplotlib
 import matplotlib.pyplot as plt
@@ -587,4 +588,30 @@ def show_swarm(places, alt, title, xlabel, level, step=0.042):
     axis.set(title=title, xlabel=xlabel, yticks=[], xlim=(left, left + wide), ylim=(0, highest * step), aspect="equal")
     axis.spines["left"].set_visible(False)
     axis.legend(frameon=False, fontsize=10, loc="upper left")
+    show(figure, alt, photographs=True)
+
+
+def cover(picture, hidden):
+    """The picture with its hidden patches painted over. hidden (rows, columns), True and False -> array in [0, 1]"""
+    curtain = np.kron(np.asarray(hidden), np.ones((16, 16)))[..., None]
+    bright = np.asarray(picture.convert("RGB").resize(curtain.shape[1::-1])) / 255
+    stripes = 0.45 + 0.12 * (np.add.outer(*map(np.arange, curtain.shape[:2])) % 16 < 8)[..., None]
+    return bright * (1 - curtain) + stripes * curtain
+
+
+def show_film(pictures, said, right, alt):
+    """What is said about pictures, moment after moment. said {moment: [a sentence for each picture]}, right [sentences]"""
+    rows, columns = len(pictures), 1 + len(said)
+    shape = {"squeeze": False, "width_ratios": [1, *len(said) * [1.35]]}
+    figure, axes = plt.subplots(rows, columns, figsize=(11, 1.75 * rows), **shape)
+    for axis in axes.flat:
+        axis.set(xticks=[], yticks=[], xlim=(0, 1), ylim=(0, 1))
+        axis.spines[:].set_visible(False)
+    for row, picture, truth, sentences in zip(axes, pictures, right, zip(*said.values())):
+        row[0].imshow(np.asarray(picture.convert("RGB")), extent=(0, 1, 0, 1))
+        for axis, sentence in zip(row[1:], sentences):
+            mark, colour = ("\n✓", COLOURS["position"]) if sentence == truth else ("", COLOURS["query"])
+            axis.text(0.5, 0.5, textwrap.fill(sentence, 17) + mark, ha="center", va="center", color=colour, fontsize=11)
+    for axis, moment in zip(axes[0, 1:], said):
+        axis.set_title(moment, fontsize=11)
     show(figure, alt, photographs=True)
