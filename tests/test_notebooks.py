@@ -382,7 +382,18 @@ WRONG_ANSWERS = {
         ("def cache_bytes(c, n): return measured_cache(c, 9)", "It is right above, but not for another input"),
     ],
     "mended_merge": [
-        ("def mended_merge(model, seen, ids): return broken(model, seen, ids)", "it should be used as it is"),
+        (
+            "def mended_merge(model, seen, ids):\n"
+            "    picture = model.projector(seen) / model.projector.out_features**0.5\n"
+            "    return torch.cat([picture, model.language_model.embed_tokens(ids)], dim=1)",
+            "it should be used as it is",
+        ),
+        (
+            "def mended_merge(model, seen, ids):\n"
+            "    picture = model.projector(seen) * model.projector.out_features**0.5\n"
+            "    return torch.cat([picture, model.language_model.embed_tokens(ids)], dim=1)",
+            "what the projector gives is multiplied by sqrt(width)",
+        ),
         (
             "def mended_merge(model, seen, ids):\n"
             "    words = F.embedding(ids, model.language_model.embed_tokens.weight)\n"
@@ -393,7 +404,7 @@ WRONG_ANSWERS = {
             "def mended_merge(model, seen, ids):\n"
             "    words = model.language_model.embed_tokens(ids) * model.projector.out_features**0.5\n"
             "    return torch.cat([model.projector(seen), words], dim=1)",
-            "away from the reference",
+            "multiplied by sqrt(width) twice",
         ),
         (
             "def mended_merge(model, seen, ids):\n"
@@ -405,19 +416,40 @@ WRONG_ANSWERS = {
     ],
     "log_probability": [
         (
-            "def log_probability(model, seen, caption):\n"
-            "    row, length = reference.tokenize(prompt, caption)\n"
-            "    return -answer_loss(model.read(seen, row, length), row, length, padding)",
-            "away from the reference",
+            "def log_probability(logits, ids, n): return -answer_loss(logits, ids, n, padding)",
+            "the mean over the tokens is taken",
         ),
         (
-            "def log_probability(model, seen, caption):\n"
-            "    row, length = reference.tokenize(prompt, caption)\n"
-            "    logits = model.read(seen, row, length)[:, :-1]\n"
-            "    return -answer_loss(logits, row[:, :-1], length, padding) * (row.shape[1] - 1 - length)",
-            "away from the reference",
+            "def log_probability(logits, ids, n):\n    return answer_loss(logits, ids, n, padding) * (ids.shape[1] - n)",
+            "the sign is turned round",
         ),
-        ("def log_probability(model, seen, caption): return torch.tensor([-1.0])", "the shape is (1), it should be ()"),
+        (
+            "def log_probability(logits, ids, n):\n"
+            "    rows = logits[:, -ids.shape[1] + n - 1 : -2].log_softmax(-1)\n"
+            "    return rows.gather(2, ids[:, n:-1, None]).sum()",
+            "the end token is not counted",
+        ),
+        (
+            "def log_probability(logits, ids, n):\n"
+            "    return logits[:, -ids.shape[1] + n :].log_softmax(-1).gather(2, ids[:, n:, None]).sum()",
+            "each row is asked for its own token",
+        ),
+        (
+            "def log_probability(logits, ids, n):\n"
+            "    return logits[:, -ids.shape[1] : -1].log_softmax(-1).gather(2, ids[:, 1:, None]).sum()",
+            "the prompt's tokens are counted, too",
+        ),
+        (
+            "def log_probability(logits, ids, n):\n"
+            "    return logits[:, -ids.shape[1] + n : -1].log_softmax(-1).gather(2, ids[:, n + 1 :, None]).sum()",
+            "the answer's first token is not counted",
+        ),
+        (
+            "def log_probability(logits, ids, n):\n"
+            "    return logits[:, patches + 2 : -1].log_softmax(-1).gather(2, ids[:, 3:, None]).sum()",
+            "It is right above, but not for another input",
+        ),
+        ("def log_probability(logits, ids, n): return torch.tensor([-1.0])", "the shape is (1), it should be ()"),
     ],
     "pixel_shuffle": [
         ("def pixel_shuffle(sequence): return sequence", "the shape is (1, 16, 1), it should be (1, 4, 4)"),
