@@ -8,7 +8,7 @@ import sys
 from utils import mistakes
 from utils.checks import CheckError, compare
 from utils.measure import pool_in_torchs_order
-from utils.mistakes import CATALOGUE, EQUIVALENT, Edit, explain
+from utils.mistakes import CATALOGUE, EQUIVALENT, Edit, explain, put_together
 from utils.parity import random_model
 from utils.siglip import AttentionHead, SigLIP, TrimmedTower, VisionTransformer, sigmoid_loss
 from utils.vlm import VisionLanguageModel, answer_loss, generate, load_parts
@@ -72,6 +72,11 @@ def two_towers(pixels):
         ids[row, :length] = torch.arange(2, 2 + length) * (row + 1)
     square = theirs(pixel_values=pixels, input_ids=ids[1:], return_loss=True)
     return ours, ids, theirs(pixel_values=pixels, input_ids=ids), square
+
+
+def cut(pixels, size):
+    """(1, 3, height, width) -> (patches, 3, size, size)"""
+    return torch.nn.functional.unfold(pixels, size, stride=size)[0].T.reshape(-1, 3, size, size)
 
 
 IMAGE, PROMPT = 49, 4  # the id that stands for a patch; bos, two words and a newline
@@ -144,6 +149,7 @@ def stages(pair, pixels, two_towers, tiny_vlm):
         small = x / 1000  # shows where eps stands
         return {
             "embeddings": ((ours.embeddings, pixels), whole.hidden_states[0]),
+            "put together": ((cut(pixels[:1], theirs.config.patch_size),), pixels[:1]),
             "attention head": ((head_of(layer.self_attn, theirs.config), x), head),
             "attention": ((layer.self_attn, x), attended),
             "MLP": ((layer.mlp, x), their_layer.mlp(x)),
@@ -192,6 +198,7 @@ def test_the_right_block_passes_and_is_no_mistake(stage, stages, capsys):
             "VLM log probability": mistakes.summed,
         }
         functions["hidden patches"] = lambda head, x, hidden: head(x[:, ~hidden])
+        functions["put together"] = put_together((2, 0, 3, 1, 4))
         ours = functions[stage](block, *inputs) if stage in functions else block(*inputs)
     if isinstance(ours, tuple):
         ours = ours[stage in ("pooled vector", "text vector")]

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from utils.pictures import captioned_scenes
+from utils.pictures import captioned_scenes, four_drawings, our_patch
 from utils.plots import CARD, COLOURS, INK, light
 from utils.reference import load_vlm
 from utils.vlm import VisionLanguageModel, added_mask, generate, load_parts, prefix_mask
@@ -129,20 +129,21 @@ def high_level_tower():
 def patches_to_sequence():
     """A picture cut into a grid, each patch turned into a vector, read row after row."""
     figure, axis = new_figure(12.4, 3.6)
-    photograph = np.asarray(Image.open(ROOT / "notebooks" / "images" / "cat.png").convert("RGB").resize((160, 160)))
+    scene = np.asarray(four_drawings().resize((320, 320), Image.Resampling.LANCZOS))
     for index in range(16):
         row, column = divmod(index, 4)
-        patch = photograph[row * 40 : row * 40 + 40, column * 40 : column * 40 + 40]
+        patch = scene[row * 80 : row * 80 + 80, column * 80 : column * 80 + 80]
+        edge, wide = (COLOURS["query"], 2.6) if index == our_patch(4) else (COLOURS["image"], 1.2)
         x, y = 0.4 + column * 0.62, 2.5 - row * 0.62
         axis.imshow(patch, extent=(x, x + 0.55, y, y + 0.55))
-        axis.add_patch(Rectangle((x, y), 0.55, 0.55, fc="none", ec=COLOURS["image"], lw=1.5))
+        axis.add_patch(Rectangle((x, y), 0.55, 0.55, fc="none", ec=edge, lw=wide))
         x = 4.05 + index * 0.51
         axis.imshow(patch, extent=(x, x + 0.42, 2.5, 2.92))
-        axis.add_patch(Rectangle((x, 2.5), 0.42, 0.42, fc="none", ec=COLOURS["image"], lw=1.5))
+        axis.add_patch(Rectangle((x, 2.5), 0.42, 0.42, fc="none", ec=edge, lw=wide))
         arrow(axis, (x + 0.21, 2.42), (x + 0.21, 2.12))
-        vectors(axis, x + 0.14, 1.62, 1, "patch")
-        axis.text(x + 0.21, 0.97, "+", ha="center", va="center", fontsize=13, color=INK)
-        axis.add_patch(Rectangle((x + 0.14, 0.5), 0.14, 0.3, fc=COLOURS["position"], ec=INK, lw=0.8))
+        vectors(axis, x + 0.14, 1.77, 1, "patch", height=0.62)
+        axis.text(x + 0.21, 1.28, "+", ha="center", va="center", fontsize=13, color=INK)
+        vectors(axis, x + 0.14, 0.79, 1, "position", height=0.62)
         label(axis, x + 0.21, 0.28, str(index), 10)
     arrow(axis, (3.1, 1.85), (3.85, 1.85))
     label(axis, 1.64, 0.35, "image, cut into patches")

@@ -233,3 +233,38 @@ def percent_by_kind(flags, kinds):
     order = ("what", "how many", "which colour", "the rest")
     of_kind = {kind: [flag for flag, of in zip(flags, kinds) if of == kind] for kind in order}
     return {kind: 100 * sum(these) / max(len(these), 1) for kind, these in of_kind.items()}
+
+
+def neighbours_alike(table):
+    """Mean cosine of the vectors of two places side by side, and of two that are half a picture or more apart.
+
+    (patches, width) -> two numbers
+    """
+    side = round(len(table) ** 0.5)
+    number, unit = torch.arange(side * side), F.normalize(table, dim=-1)
+    steps = sum((along[:, None] - along).abs() for along in (number // side, number % side))
+    cosines = unit @ unit.T
+    return cosines[steps == 1].mean().item(), cosines[steps >= side // 2].mean().item()
+
+
+def smoothness(filters):
+    """The correlation of pixels side by side, in filters whose own mean colour is taken away: about 0 for noise, at most 1."""
+    waves = filters - filters.mean((-2, -1), keepdim=True)
+    left, right = waves[..., :-1], waves[..., 1:]
+    return ((left * right).sum() / (left.square().sum() * right.square().sum()).sqrt()).item()
+
+
+def copies(drawing, number):
+    """A white picture with one or two small copies of a drawing on it."""
+    size = drawing.width
+    picture, small = Image.new("RGB", drawing.size, "white"), drawing.resize((3 * size // 8, 3 * size // 8))
+    for x, y in ((0.09, 0.09), (0.54, 0.49))[:number]:
+        picture.paste(small, (round(x * size), round(y * size)))
+    return picture
+
+
+def two_of(name):
+    """ "key" -> "two keys"."""
+    if name.endswith("y") and name[-2] not in "aeiou":
+        return f"two {name[:-1]}ies"
+    return f"two {name}" + ("" if name == "fish" else "es" if name.endswith(("s", "sh", "ch", "x")) else "s")

@@ -168,6 +168,10 @@ EMBEDDINGS = [
     for name, sentence, source, code, instead in [
         ("no bias", "the patch embedding's bias is not added",
          "generic", CONVOLVED, "F.conv2d(pixel_values, self.patch_embedding.weight, stride=self.patch_embedding.stride)"),
+        ("colours last in a patch", "each patch is flattened as (row, column, colour); the weights expect (colour, row, column)",
+         "flattening as lucidrains/vit-pytorch does, with the weights of a convolution", CONVOLVED,
+         "F.conv2d(pixel_values, self.patch_embedding.weight.flatten(1).unflatten(1, (*self.patch_embedding.kernel_size, -1))"
+         ".permute(0, 3, 1, 2), self.patch_embedding.bias, self.patch_embedding.stride)"),
         ("column after column", "the patches are read column after column; the position table counts row after row",
          "generic", CUT, "patches.transpose(2, 3).flatten(2).transpose(1, 2)"),
         ("reshape", "(width, patches) is reshaped to (patches, width): that cuts the vectors to pieces; transpose exchanges axes",
@@ -181,9 +185,34 @@ EMBEDDINGS = [
         ("positions twice", "the position vectors are added twice",
          "old checkpoints of big_vision", ADDED, "patches + 2 * self.position_embedding.weight"),
         ("patches times 5", "the patch embeddings are scaled by 5 before the position vectors are added",
-         "planted by the notes that this series corrects", ADDED, "5 * patches + self.position_embedding.weight"),
+         "krswamin/vit_siglip", ADDED, "5 * patches + self.position_embedding.weight"),
         ("class token", "a class token stands before the patches; SigLIP has none",
          "habit from ViT and CLIP; AviSoori1x/seemore", ADDED, "F.pad(patches + self.position_embedding.weight, (0, 0, 1, 0))"),
+    ]
+]  # fmt: skip
+
+
+# stage "put together": (patches (patches, 3, patch, patch),) -> the picture (1, 3, size, size)
+def put_together(order):
+    """A function that joins patches to a picture after `permute(*order)`; (2, 0, 3, 1, 4) is right."""
+
+    def join(patches):
+        side, size = round(len(patches) ** 0.5), patches.shape[-1]
+        axes = patches.reshape(side, side, 3, size, size)  # (grid row, grid column, colour, row, column)
+        return axes.permute(order).reshape(1, 3, side * size, side * size)
+
+    return join
+
+
+PUT_TOGETHER = [
+    Mistake("put together", name, sentence, "generic", put_together(order))
+    for name, sentence, order in [
+        ("no permute", "the axes are joined in the order in which they stand: permute is missing", (0, 1, 2, 3, 4)),
+        ("only colours first", "only the colours are moved: a row of the picture takes its pixels from one patch alone", (2, 0, 1, 3, 4)),
+        ("grid exchanged", "rows and columns of the grid are exchanged: the patches are right, their places are not", (2, 1, 3, 0, 4)),
+        ("patches exchanged", "rows and columns inside each patch are exchanged: each patch is mirrored along its diagonal", (2, 0, 4, 1, 3)),
+        ("all exchanged", "all rows and columns are exchanged: the whole picture is mirrored along its diagonal", (2, 1, 4, 0, 3)),
+        ("patch before grid", "the place in the patch comes before the place in the grid; the grid is the larger step", (2, 3, 0, 4, 1)),
     ]
 ]  # fmt: skip
 
@@ -744,8 +773,8 @@ VLM_LOG_PROBABILITY = [
 ]  # fmt: skip
 
 CATALOGUE = [
-    *PREPROCESSING, *EMBEDDINGS, *ATTENTION_HEAD, *ATTENTION, *MLP, *LAYER_NORM, *ENCODER_LAYER, *ENCODER, *POOLING_HEAD,
-    *HIDDEN_PATCHES, *LAST_HIDDEN_STATE, *POOLED_VECTOR, *TRIMMED_TOWER, *PIXEL_SHUFFLE, *TEXT_VECTOR, *LOGITS,
+    *PREPROCESSING, *EMBEDDINGS, *PUT_TOGETHER, *ATTENTION_HEAD, *ATTENTION, *MLP, *LAYER_NORM, *ENCODER_LAYER, *ENCODER,
+    *POOLING_HEAD, *HIDDEN_PATCHES, *LAST_HIDDEN_STATE, *POOLED_VECTOR, *TRIMMED_TOWER, *PIXEL_SHUFFLE, *TEXT_VECTOR, *LOGITS,
     *PROBABILITIES, *LOSS, *LOSS_GRADIENT, *VLM_LOGITS, *VLM_LOSS, *VLM_LOG_PROBABILITY,
 ]  # fmt: skip
 

@@ -16,7 +16,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from IPython.display import Image as DisplayedImage
 from IPython.display import Markdown, display
-from matplotlib.colors import LinearSegmentedColormap, PowerNorm
+from matplotlib.colors import LinearSegmentedColormap, Normalize, PowerNorm, to_rgb
 from matplotlib.offsetbox import AnnotationBbox, OffsetImage
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from PIL import Image, ImageDraw
@@ -200,24 +200,17 @@ def show_matrices(matrices, alt, size=2.2, one_scale=False, xlabel="column", yla
     show(figure, alt)
 
 
-def show_filters(groups, alt, columns=24, size=2.4):
-    """Patch filters as small colour pictures, grey for zero. `groups`: {title: (filters, 3, patch, patch)}."""
+def show_filters(groups, alt, size=1.15):
+    """Filters as small colour pictures, grey for zero, a row for each group. `groups`: {title: (filters, 3, patch, patch)}."""
     figure, axes = plt.subplots(len(groups), 1, figsize=(11, size * len(groups)), squeeze=False)
     for axis, (title, filters) in zip(axes[:, 0], groups.items()):
         number, _, side, _ = filters.shape
-        rows = -(-number // columns)
-        sheet = np.ones((rows * (side + 2), columns * (side + 2), 3))
+        sheet = np.ones((side, number * (side + 2) - 2, 3)) * to_rgb(CARD)
         for index, kernel in enumerate(filters / filters.abs().amax((1, 2, 3), keepdim=True).clamp(min=1e-9)):
-            y, x = (index // columns) * (side + 2), (index % columns) * (side + 2)
-            sheet[y : y + side, x : x + side] = (kernel.permute(1, 2, 0) * 0.5 + 0.5).clamp(0, 1)
+            sheet[:, index * (side + 2) : index * (side + 2) + side] = (kernel.permute(1, 2, 0) * 0.5 + 0.5).clamp(0, 1)
         axis.imshow(sheet, interpolation="nearest")
-        axis.set_title(title, fontsize=11)
-        middles = np.arange(0, columns, max(1, columns // 8))
-        axis.set_xticks(middles * (side + 2) + side / 2, middles, fontsize=8)
-        axis.set_yticks(np.arange(rows) * (side + 2) + side / 2, np.arange(rows) * columns, fontsize=8)
-        axis.set_ylabel("filter", fontsize=9)
-        axis.tick_params(length=0)
-    axes[-1, 0].set_xlabel("+ column", fontsize=9)
+        axis.set_title(title, fontsize=11, loc="left")
+        axis.axis("off")
     show(figure, alt, photographs=True)
 
 
@@ -615,3 +608,71 @@ def show_film(pictures, said, right, alt):
     for axis, moment in zip(axes[0, 1:], said):
         axis.set_title(moment, fontsize=11)
     show(figure, alt, photographs=True)
+
+
+def frame(axis, row, column, colour="query", side=1):
+    """A frame round one patch of a picture whose axes count patches."""
+    for drawn, width in (("white", 5), (COLOURS[colour], 2.5)):
+        axis.add_patch(plt.Rectangle((column, row), side, side, fill=False, edgecolor=drawn, linewidth=width, zorder=3))
+
+
+def show_grids(picture, grids, alt, height=3.9):
+    """A picture under grids. `grids`: {title: (patches along one side, patch that is framed or None)}, one panel each."""
+    figure, axes = plt.subplots(1, len(grids), figsize=(11, height), squeeze=False)
+    for axis, (title, (side, index)) in zip(axes[0], grids.items()):
+        axis.imshow(picture, extent=(0, side, side, 0))
+        for line in range(side + 1):
+            axis.plot((0, side), (line, line), color=COLOURS["residual"], linewidth=0.6)
+            axis.plot((line, line), (0, side), color=COLOURS["residual"], linewidth=0.6)
+        if index is not None:
+            frame(axis, *divmod(index, side))
+        axis.set_title(title, fontsize=11)
+        axis.axis("off")
+    show(figure, alt, photographs=True)
+
+
+def show_likeness(picture, maps, index, alt, full=1.0):
+    """A picture with one patch framed, and how alike all patches' vectors are to that one's, as light on the picture.
+
+    `maps`: {title: cosines (rows, columns)}; dark: a right angle or more, bright from `full` on.
+    """
+    figure, axes = plt.subplots(1, 1 + len(maps), figsize=(11, 9.6 / (1 + len(maps)) + 0.6), squeeze=False)
+    for axis, (title, cosines) in zip(axes[0], {"the scene": None, **maps}.items()):
+        side = len(next(iter(maps.values())))
+        lit = picture if cosines is None else light(picture, cosines.clamp(0, full) ** 2, full**2)
+        axis.imshow(lit, extent=(0, side, side, 0))
+        frame(axis, *divmod(index, side))
+        axis.set_title(title, fontsize=11)
+        axis.axis("off")
+    lamp = plt.cm.ScalarMappable(Normalize(0, full), LAMP)
+    figure.colorbar(lamp, ax=axes, label="cosine similarity to the framed patch", shrink=0.85, aspect=25)
+    show(figure, alt, photographs=True)
+
+
+def show_shares(panels, alt, total, xlabel, height=3.4):
+    """Counts out of `total`, as bars under an example. `panels`: {title: (picture, {label: count})}, the same labels in all."""
+    figure, axes = plt.subplots(
+        2, len(panels), figsize=(11, height + 1.3), squeeze=False, sharey="row", height_ratios=[1.3, height]
+    )
+    for (above, below), (title, (picture, counts)) in zip(axes.T, panels.items()):
+        above.imshow(picture)
+        above.set_title(title, fontsize=11)
+        above.axis("off")
+        below.barh(list(counts), total, color="#E6E6E0", height=0.66)
+        drawn = below.barh(list(counts), list(counts.values()), color=SLATE, height=0.66)
+        below.bar_label(drawn, padding=4, fontsize=10)
+        below.set(xlim=(0, total), xlabel=xlabel)
+        below.tick_params(axis="y", length=0, labelsize=10)
+    axes[1, 0].invert_yaxis()
+    show(figure, alt)
+
+
+def show_attempt(function, given, right, alt):
+    """What an exercise's function makes of a tensor, a picture like `right`, beside what it should be; at first nothing."""
+    try:
+        made = function(given.clone())
+    except Exception:  # the check says what went wrong
+        return
+    if getattr(made, "shape", None) == right.shape:
+        pictures = {"what it should be": to_picture(right), "what you put together": to_picture(made)}
+        show_images(pictures, alt, columns=2)
