@@ -154,11 +154,11 @@ WRONG_ANSWERS = {
             "away from the reference",
         ),
     ],
-    "merge_heads": [
-        ("def merge_heads(x): return x.reshape(len(x), x.shape[2], -1)", "merged without transposing them back"),
-        ("def merge_heads(x): return x.transpose(1, 2)", "the shape is (1, 196, 3, 64), it should be (1, 196, 192)"),
+    "join_heads": [
+        ("def join_heads(x): return x.reshape(len(x), x.shape[2], -1)", "merged without transposing them back"),
+        ("def join_heads(x): return x.transpose(1, 2)", "the shape is (1, 196, 3, 64), it should be (1, 196, 192)"),
         (
-            "def merge_heads(x): return x.transpose(1, 2).reshape(1, -1, 192)",
+            "def join_heads(x): return x.transpose(1, 2).reshape(1, -1, 192)",
             "It is right above, but not for another input",
         ),
     ],
@@ -166,14 +166,14 @@ WRONG_ANSWERS = {
         ("def mended_attention(block, x): return broken(block, x)", "divided by sqrt(width) instead of sqrt(head width)"),
         (
             "def mended_attention(block, x):\n"
-            "    q, k, v = (block.split_heads(f(x)) for f in (block.q_proj, block.k_proj, block.v_proj))\n"
-            "    weights = (q @ k.transpose(-1, -2) * block.head_width**-0.5).softmax(-1)\n"
+            "    q, k, v = (split_heads(f(x), block.heads) for f in (block.q_proj, block.k_proj, block.v_proj))\n"
+            "    weights = (q @ k.transpose(-1, -2) * (block.out_proj.in_features // block.heads)**-0.5).softmax(-1)\n"
             "    return block.out_proj((weights @ v).reshape(x.shape))",
             "merged without transposing them back",
         ),
         (
             "def mended_attention(block, x):\n"
-            "    q, k, v = (block.split_heads(f(x)) for f in (block.q_proj, block.k_proj, block.v_proj))\n"
+            "    q, k, v = (split_heads(f(x), block.heads) for f in (block.q_proj, block.k_proj, block.v_proj))\n"
             "    weights = (q @ k.transpose(-1, -2) / 8).softmax(-1)\n"
             "    return block.out_proj((weights @ v).transpose(1, 2).reshape(x.shape))",
             "It is right above, but not for another input",
@@ -197,14 +197,14 @@ WRONG_ANSWERS = {
         ),
         (
             "def without_head(block, x, head):\n"
-            "    block.v_proj.weight[: block.head_width] = 0\n"
-            "    block.v_proj.bias[: block.head_width] = 0\n"
+            "    block.v_proj.weight[: (block.out_proj.in_features // block.heads)] = 0\n"
+            "    block.v_proj.bias[: (block.out_proj.in_features // block.heads)] = 0\n"
             "    return block(x)",
             "It is right above, but not for another input",
         ),
         (
             "def without_head(block, x, head):\n"
-            "    block.v_proj.weight[block.head_width * head : block.head_width * (head + 1)] = 0\n"
+            "    block.v_proj.weight[(block.out_proj.in_features // block.heads) * head : (block.out_proj.in_features // block.heads) * (head + 1)] = 0\n"
             "    return block(x)",
             "away from the reference",
         ),
