@@ -331,7 +331,7 @@ def show_alike(matrix, down, along, alt, title, ylabel, xlabel, size=7.4):
     axis.spines[:].set_visible(False)
     thumbnails(axis, down, range(len(down)), 0.2, down=True)
     thumbnails(axis, along, range(len(along)), 0.2)
-    show(figure, alt)
+    show(figure, alt, photographs=True)  # a palette of 256 colours would change the pictures' own
 
 
 def show_pictured_lines(panels, alt, xlabel, ylabel, limits, height=3.6):
@@ -345,9 +345,9 @@ def show_pictured_lines(panels, alt, xlabel, ylabel, limits, height=3.6):
         axis.set_title(title, fontsize=12)
         axis.set_xlabel(xlabel, labelpad=42)
         axis.legend(frameon=False, fontsize=9, ncols=2)
-        thumbnails(axis, pictures, range(len(pictures)), 1.5 / max(len(pictures), 5) / len(panels))
+        thumbnails(axis, pictures, range(len(pictures)), min(0.35, 5 / len(pictures) / len(panels)))
     axes[0, 0].set_ylabel(ylabel)
-    show(figure, alt)
+    show(figure, alt, photographs=True)  # a palette of 256 colours would change the pictures' own
 
 
 def show_swarm(places, alt, title, xlabel, level, step=0.042):
