@@ -291,23 +291,58 @@ WRONG_ANSWERS = {
     ],
     "count_from": [
         ("def count_from(config): return 12 * config.hidden_size**2 * config.num_hidden_layers", "too few"),
-        ("def count_from(config): return count(ours)", "not for another input: 5,968,704, not 92,884,224"),
+        (
+            "def count_from(config): return sum(parameter.numel() for parameter in ours.parameters())",
+            "not for another input: 5,968,704, not 92,884,224",
+        ),
+        (  # the probe is forgotten
+            "def count_from(config):\n"
+            "    whole = sum(parameter.numel() for parameter in VisionTransformer(config).parameters())\n"
+            "    return whole - config.hidden_size",
+            "5,968,512, not 5,968,704: 192 too few",
+        ),
     ],
     "mended_pooling": [
         ("def mended_pooling(head, x): return broken(head, x)", "it is packed as q, k, v"),
         ("def mended_pooling(head, x): return head(x) - head.mlp(head.layernorm(x.mean(1)))", "away from the reference"),
         ("def mended_pooling(head, x): return x.mean(1)", "the patches' mean is taken instead of the head"),
-        (
+        (  # half mended: the weights alone, the biases alone
             "def mended_pooling(head, x):\n"
             "    q, k, v = head.attention.in_proj_bias.data.chunk(3)\n"
             "    head.attention.in_proj_bias.data = torch.cat([q, v, k])\n"
             "    return head(x)",
-            "away from the reference",
+            "in_proj's biases are split as q, v, k, but its weights as q, k, v",
+        ),
+        (
+            "def mended_pooling(head, x):\n"
+            "    q, k, v = head.attention.in_proj_weight.data.chunk(3)\n"
+            "    head.attention.in_proj_weight.data = torch.cat([q, v, k])\n"
+            "    return head(x)",
+            "in_proj's weights are split as q, v, k, but its biases as q, k, v",
         ),
         (
             "def mended_pooling(head, x):\n    head.attention.num_heads = 3\n    return head(x)",
             "It is right above, but not for another input",
         ),
+    ],
+    "pool_without": [
+        ("def pool_without(head, x, hidden): return head(x)", "the probe sees all patches, the hidden ones too"),
+        ("def pool_without(head, x, hidden): return head(x[:, hidden])", "the probe sees the hidden patches and no others"),
+        (
+            "def pool_without(head, x, hidden):\n    x[:, hidden] = 0\n    return head(x)",
+            "the hidden patches' vectors are set to zero; their keys are not",
+        ),
+        (
+            "def pool_without(head, x, hidden):\n"
+            "    _, shares = head.attention(head.probe, x, x, average_attn_weights=False)\n"
+            "    (_, _, wv), (_, _, bv) = head.attention.in_proj_weight.chunk(3), head.attention.in_proj_bias.chunk(3)\n"
+            "    values = split_heads(F.linear(x, wv, bv), head.attention.num_heads)\n"
+            "    pooled = head.attention.out_proj(merge_heads(shares.masked_fill(hidden, 0) @ values)[:, 0])\n"
+            "    return pooled + head.mlp(head.layernorm(pooled))",
+            "the others no longer add up to 1",
+        ),
+        ("def pool_without(head, x, hidden): return head(x[:, ~paper])", "It is right above, but not for another input"),
+        ("def pool_without(head, x, hidden): return head(x[~hidden])", "IndexError in line 1 of pool_without"),
     ],
     "clip_loss": [
         (
@@ -519,29 +554,6 @@ WRONG_ANSWERS = {
         (
             "def mended_norm(vision, x): return reference.model.vision_model(x).last_hidden_state",
             "not for another input",
-        ),
-    ],
-    "probe_shares": [
-        ("def probe_shares(head, x): return probe_looks.mean(0)", "the shape is (196), it should be (3, 196)"),
-        (
-            "def probe_shares(head, x):\n"
-            "    wq, wk, _ = head.attention.in_proj_weight.chunk(3)\n"
-            "    query, keys = head.split_heads(F.linear(head.probe, wq)), head.split_heads(F.linear(x.transpose(0, 1), wk))\n"
-            "    return (query @ keys.transpose(1, 2)).softmax(-1)[:, 0]",
-            "away from the reference",
-        ),
-        (
-            "def probe_shares(head, x):\n"
-            "    (wq, wk, _), (bq, bk, _) = head.attention.in_proj_weight.chunk(3), head.attention.in_proj_bias.chunk(3)\n"
-            "    query, keys = head.split_heads(F.linear(head.probe, wq, bq)), head.split_heads(F.linear(x, wk, bk))\n"
-            "    return (query @ keys.transpose(1, 2) * query.shape[-1] ** -0.5).softmax(-1)[:, 0]",
-            "RuntimeError in line 4 of probe_shares",
-        ),
-        (
-            "def probe_shares(head, x):\n"
-            "    head.attention.num_heads = 3\n"
-            "    return head.attention(head.probe, x[:1], x[:1], average_attn_weights=False)[1][0, :, 0]",
-            "It is right above, but not for another input",
         ),
     ],
 }

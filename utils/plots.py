@@ -508,13 +508,14 @@ def show_piles(piles, alt, title, xlabel):
     show(figure, alt, photographs=True)
 
 
-def thumbnails(axis, pictures, places, zoom, down=False):
-    """Small PIL images beside an axis: under its foot, or to its left if `down`."""
+def thumbnails(axis, pictures, places, zoom, down=False, cards=False):
+    """Small PIL images beside an axis: under its foot, or to its left if `down`. `cards`: whether their edges are drawn."""
     for place, picture in zip(places, pictures):
         small = OffsetImage(np.asarray(picture.convert("RGB").resize((128, 128))), zoom=zoom)
         where = (0, place) if down else (place, 0)
         frame, corner = (axis.get_yaxis_transform(), (1.1, 0.5)) if down else (axis.get_xaxis_transform(), (0.5, 1.1))
-        axis.add_artist(AnnotationBbox(small, where, xycoords=frame, box_alignment=corner, frameon=False, pad=0))
+        edge = {"frameon": cards, "bboxprops": {"edgecolor": "#B8B8B8", "linewidth": 0.8}, "pad": 0}
+        axis.add_artist(AnnotationBbox(small, where, xycoords=frame, box_alignment=corner, **edge))
 
 
 def show_alike(matrix, down, along, alt, title, ylabel, xlabel, size=7.4):
@@ -522,12 +523,13 @@ def show_alike(matrix, down, along, alt, title, ylabel, xlabel, size=7.4):
 
     The largest number of each row is framed.
     """
+    matrix = np.asarray(matrix)
     figure, axis = plt.subplots(figsize=(size + 0.6, size))
     axis.imshow(matrix, cmap="cividis", vmin=0, vmax=1)
-    for (row, column), number in np.ndenumerate(np.asarray(matrix)):
+    for (row, column), number in np.ndenumerate(matrix):
         ink = "black" if number > 0.5 else "white"
         axis.text(column, row, f"{round(float(number), 2) + 0.0:.2f}", ha="center", va="center", color=ink, fontsize=9)
-    for row, column in enumerate(np.asarray(matrix).argmax(axis=1)):
+    for row, column in enumerate(matrix.argmax(axis=1)):
         corner = column - 0.46, row - 0.46
         axis.add_patch(plt.Rectangle(corner, 0.92, 0.92, fill=False, edgecolor=COLOURS["query"], linewidth=3))
     axis.set(xticks=[], yticks=[])
@@ -537,7 +539,7 @@ def show_alike(matrix, down, along, alt, title, ylabel, xlabel, size=7.4):
     axis.spines[:].set_visible(False)
     thumbnails(axis, down, range(len(down)), 0.2, down=True)
     thumbnails(axis, along, range(len(along)), 0.2)
-    show(figure, alt)
+    show(figure, alt, photographs=True)  # a palette of 256 colours would change the pictures' own
 
 
 def show_pictured_lines(panels, alt, xlabel, ylabel, limits, height=3.6):
@@ -546,14 +548,14 @@ def show_pictured_lines(panels, alt, xlabel, ylabel, limits, height=3.6):
     styles = list(zip(COLOURS.values(), 2 * ("-", "--", "-.", ":"), 2 * ("o", "s", "^", "D")))
     for axis, (title, (pictures, lines)) in zip(axes[0], panels.items()):
         for (label, numbers), (colour, line, marker) in zip(lines.items(), styles):
-            axis.plot(numbers, linestyle=line, color=colour, linewidth=2, marker=marker, markersize=5, label=label)
+            axis.plot(np.asarray(numbers), line, color=colour, linewidth=2, marker=marker, markersize=5, label=label)
         axis.set(xticks=[], ylim=limits, xlim=(-0.5, len(pictures) - 0.5))
         axis.set_title(title, fontsize=12)
         axis.set_xlabel(xlabel, labelpad=42)
         axis.legend(frameon=False, fontsize=9, ncols=2)
-        thumbnails(axis, pictures, range(len(pictures)), 1.5 / max(len(pictures), 5) / len(panels))
+        thumbnails(axis, pictures, range(len(pictures)), min(0.3, 4.6 / len(pictures) / len(panels)), cards=True)
     axes[0, 0].set_ylabel(ylabel)
-    show(figure, alt)
+    show(figure, alt, photographs=True)  # a palette of 256 colours would change the pictures' own
 
 
 def show_swarm(places, alt, title, xlabel, level, step=0.042):
