@@ -204,7 +204,8 @@ WRONG_ANSWERS = {
         ),
         (
             "def without_head(block, x, head):\n"
-            "    block.v_proj.weight[(block.out_proj.in_features // block.heads) * head : (block.out_proj.in_features // block.heads) * (head + 1)] = 0\n"
+            "    size = block.out_proj.in_features // block.heads\n"
+            "    block.v_proj.weight[size * head : size * (head + 1)] = 0\n"
             "    return block(x)",
             "away from the reference",
         ),

@@ -305,6 +305,9 @@ def show_looks(picture, looks, alt, columns=4, full=None, label="share of attent
     if not full:
         bar.set_ticks([0, 1 / grid.size, 5 / grid.size, 10 / grid.size])
         bar.set_ticklabels(["0", f"{1 / grid.size:.1%}\n(equal)", f"{5 / grid.size:.1%}", f"{10 / grid.size:.1%}"])
+    else:
+        bar.set_ticks([0, full / 4, full / 2, full])
+        bar.set_ticklabels(["0", *(f"{share:.1%}" for share in (full / 4, full / 2, full))])
     show(figure, alt, photographs=True)
 
 
