@@ -1,18 +1,23 @@
 """What nbval does not see: the form of the stored notebooks, their code against utils/siglip.py, and the exercises."""
 
 import ast
+import base64
 import contextlib
 import copy
 import functools
 import io
+import json
 import re
 import warnings
 from pathlib import Path
 
 from utils.notebooks import LESSONS, PATHS, execute, normalise, read
+from utils.pictures import four_drawings
+from utils.reference import load_reference
 
 import nbformat
 import pytest
+import torch
 
 ROOT = Path(__file__).parents[1]
 MACHINE_PATH = re.compile(r"/home/|/root/|/tmp/|/Users/|site-packages|ipykernel_")
@@ -788,3 +793,20 @@ def {name}(*inputs):
 """
         for answer in (vandal, solution):
             assert ": Right. " in run(answer + "\n" + check.source, names)
+
+
+def test_what_a_clickable_scene_shows_is_what_the_model_does():
+    """Within one of the 255 levels: rounding may turn one."""
+    reference, found = load_reference(), 0
+    with torch.no_grad():
+        looks = reference.model.vision_model(reference.preprocess(four_drawings()), output_attentions=True).attentions
+    outputs = (output for path in LESSONS for cell in code_cells(read(path)) for output in cell.outputs)
+    for output in outputs:
+        for stored in re.findall(r"^\}\)\((\{.*\})\);$", output.get("data", {}).get("text/html", ""), flags=re.M):
+            stored = json.loads(stored)
+            levels = torch.frombuffer(bytearray(base64.b64decode(stored["levels"])), dtype=torch.uint8).int()
+            which = [map(int, re.fullmatch(r"layer (\d+), head (\d+)", title).groups()) for title in stored["panels"]]
+            right = torch.cat([255 * looks[layer][0, head].sqrt() for layer, head in which]).flatten()
+            assert levels.shape == right.shape and (levels - right).abs().max() <= 1
+            found += 1
+    assert found, "a notebook has a scene that can be clicked"

@@ -101,7 +101,7 @@ CLIP = np.array([0.48145466, 0.4578275, 0.40821073]), np.array([0.26862954, 0.26
 PREPROCESSING = [
     Mistake(
         "preprocessing", "ImageNet mean and std", "the pixels are normalised with ImageNet's mean and std, not 0.5 and 0.5",
-        "the notes that this series corrects; AviSoori1x/seemore", lambda i, s: to_pixel_values(squash(i, s) / 255, *IMAGENET),
+        "krswamin/vit_siglip; AviSoori1x/seemore", lambda i, s: to_pixel_values(squash(i, s) / 255, *IMAGENET),
     ),
     Mistake(
         "preprocessing", "CLIP mean and std", "the pixels are normalised with CLIP's mean and std, not 0.5 and 0.5",
