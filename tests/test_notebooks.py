@@ -82,10 +82,15 @@ WRONG_ANSWERS = {
         ),
         ("def preprocess_with_torch(image, size): return preprocess(image, size) * 0.5 + 0.5", "stay in [0, 1]"),
     ],
-    "one_patch": [
-        ("def one_patch(p, row, column): return by_hand[row * side + column]", "away from the reference"),
-        ("def one_patch(p, row, column): return by_hand[column * side + row] + positions[0]", "away from the reference"),
-        ("def one_patch(p, row, column): return by_hand + positions", "the shape is (196, 192), it should be (192)"),
+    "without_convolution": [
+        (
+            "def without_convolution(block, x):\n"
+            "    patches = F.conv2d(x, block.patch_embedding.weight, stride=block.patch_embedding.stride)\n"
+            "    return patches.flatten(2).mT + block.position_embedding.weight",
+            "the patch embedding's bias is not added",
+        ),
+        ("def without_convolution(block, x): return block.patch_embedding(x).flatten(2).mT", "vectors are not added"),
+        ("def without_convolution(block, x): return block(pixel_values)", "It is right above, but not for another input"),
     ],
     "mended_embeddings": [
         ("def mended_embeddings(block, x): return broken(block, x)", "that cuts the vectors to pieces"),
@@ -97,12 +102,18 @@ WRONG_ANSWERS = {
         ("def mended_embeddings(block, x): return block.patch_embedding(x).flatten(2).transpose(1, 2)", "are not added"),
     ],
     "put_together": [
-        ("def put_together(patches): return patches.reshape(1, 3, side * patch, side * patch)", "away from the reference"),
         (
             "def put_together(patches):\n"
-            "    grid = patches.view(side, side, 3, patch, patch)\n"
-            "    return grid.permute(2, 1, 3, 0, 4).reshape(1, 3, side * patch, side * patch)",
-            "away from the reference",
+            "    side, size = round(len(patches) ** 0.5), patches.shape[-1]\n"
+            "    return patches.reshape(1, 3, side * size, side * size)",
+            "permute is missing",
+        ),
+        (
+            "def put_together(patches):\n"
+            "    side, size = round(len(patches) ** 0.5), patches.shape[-1]\n"
+            "    grid = patches.view(side, side, 3, size, size)\n"
+            "    return grid.permute(2, 1, 3, 0, 4).reshape(1, 3, side * size, side * size)",
+            "rows and columns of the grid are exchanged",
         ),
     ],
     "from_memory": [
@@ -372,8 +383,8 @@ WRONG_ANSWERS = {
         ("def mended_loss(logits): return broken(logits.mul_(len(logits)))", "away from the reference"),
     ],
     "gradient": [
-        ("def gradient(logits): return logits.sigmoid_().sub_(torch.eye(len(logits)))", "away from the reference"),
-        ("def gradient(logits): return -(logits.sigmoid() - torch.eye(len(logits))) / len(logits)", "away from the reference"),
+        ("def gradient(logits): return logits.sigmoid_().sub_(torch.eye(len(logits)))", "not divided by the number of images"),
+        ("def gradient(logits): return -(logits.sigmoid() - torch.eye(len(logits))) / len(logits)", "the sign is turned round"),
         ("def gradient(logits): return (logits.sigmoid() - torch.eye(len(logits))) / 6", "but not for another input"),
     ],
     "probabilities": [

@@ -1,6 +1,5 @@
 """What the notebooks measure, and compare exercises with."""
 
-import statistics
 import time
 import weakref
 from types import SimpleNamespace
@@ -154,11 +153,6 @@ def seconds_in_turns(models, pixel_values, rounds=9):
             model(pixel_values)
             seconds[name].append(time.perf_counter() - start)
     return {name: times[1:] for name, times in seconds.items()}  # the first round warms up
-
-
-def time_in_turns(ours, theirs, pixel_values):
-    """Median seconds of a pass through each. -> (ours, theirs)"""
-    return [statistics.median(times) for times in seconds_in_turns({"ours": ours, "theirs": theirs}, pixel_values).values()]
 
 
 class CountMemory(TorchDispatchMode):

@@ -54,7 +54,7 @@ def encode(figure, form):
     plt.close(figure)
     image, data = Image.open(drawn).convert("RGB"), io.BytesIO()
     if form == "jpeg":
-        image.save(data, "JPEG", quality=80, optimize=True)
+        image.save(data, "JPEG", quality=60, optimize=True)
     else:
         image.quantize(256, dither=Image.Dither.NONE).save(data, "PNG", optimize=True)
     return data.getvalue(), image.width // 2
@@ -597,8 +597,8 @@ def cover(picture, hidden):
     return bright * (1 - curtain) + stripes * curtain
 
 
-def show_film(pictures, said, right, alt):
-    """What is said about pictures, moment after moment. said {moment: [a sentence for each picture]}, right [sentences]"""
+def show_film(pictures, right, said, alt):
+    """What is said about pictures, moment after moment. right [sentences], said {moment: [a sentence for each picture]}"""
     rows, columns = len(pictures), 1 + len(said)
     shape = {"squeeze": False, "width_ratios": [1, *len(said) * [1.35]]}
     figure, axes = plt.subplots(rows, columns, figsize=(11, 1.75 * rows), **shape)
