@@ -90,6 +90,25 @@ WRONG_ANSWERS = {
             "the patch embedding's bias is not added",
         ),
         ("def without_convolution(block, x): return block.patch_embedding(x).flatten(2).mT", "vectors are not added"),
+        (
+            "def without_convolution(block, x):\n"
+            "    size = block.patch_embedding.kernel_size[0]\n"
+            "    lists = F.unfold(x, size, stride=size).mT.unflatten(2, (3, -1)).mT.flatten(2)\n"
+            "    vectors = lists @ block.patch_embedding.weight.flatten(1).T + block.patch_embedding.bias\n"
+            "    return vectors + block.position_embedding.weight",
+            "each patch is flattened as (row, column, colour)",
+        ),
+        (
+            "def without_convolution(block, x): return reference_embeddings",
+            "It is right above, but not for another input",
+        ),
+        (
+            "def without_convolution(block, x):\n"
+            "    size = block.patch_embedding.kernel_size[0]\n"
+            "    vectors = F.unfold(x, size, stride=size).mT @ block.patch_embedding.weight.flatten(1).T\n"
+            "    return vectors + block.position_embedding.weight",
+            "the patch embedding's bias is not added",
+        ),
         ("def without_convolution(block, x): return block(pixel_values)", "It is right above, but not for another input"),
     ],
     "mended_embeddings": [
@@ -114,6 +133,25 @@ WRONG_ANSWERS = {
             "    grid = patches.view(side, side, 3, size, size)\n"
             "    return grid.permute(2, 1, 3, 0, 4).reshape(1, 3, side * size, side * size)",
             "rows and columns of the grid are exchanged",
+        ),
+        (
+            "def put_together(patches):\n"
+            "    side, size = round(len(patches) ** 0.5), patches.shape[-1]\n"
+            "    grid = patches.view(side, side, 3, size, size)\n"
+            "    return grid.permute(2, 0, 4, 1, 3).reshape(1, 3, side * size, side * size)",
+            "rows and columns inside each patch are exchanged",
+        ),
+        (
+            "def put_together(patches):\n"
+            "    side, size = round(len(patches) ** 0.5), patches.shape[-1]\n"
+            "    grid = patches.view(side, side, 3, size, size)\n"
+            "    return grid.permute(2, 3, 0, 4, 1).reshape(1, 3, side * size, side * size)",
+            "the place in the patch comes before the place in the grid",
+        ),
+        (
+            "def put_together(patches):\n"
+            "    return F.fold(patches.flatten(1).T[None], side * patch_size, patch_size, stride=patch_size)",
+            "It is right above, but not for another input",
         ),
     ],
     "from_memory": [

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from utils.pictures import captioned_scenes, four_drawings, our_patch
+from utils.pictures import captioned_scenes, four_drawings
 from utils.plots import CARD, COLOURS, INK, light
 from utils.reference import load_vlm
 from utils.vlm import VisionLanguageModel, added_mask, generate, load_parts, prefix_mask
@@ -132,7 +132,7 @@ def patches_to_sequence():
     for index in range(16):
         row, column = divmod(index, 4)
         patch = scene[row * 80 : row * 80 + 80, column * 80 : column * 80 + 80]
-        edge, wide = (COLOURS["query"], 2.6) if index == our_patch(4) else (COLOURS["image"], 1.2)
+        edge, wide = (COLOURS["query"], 2.6) if index == 0 else (COLOURS["image"], 1.2)
         x, y = 0.4 + column * 0.62, 2.5 - row * 0.62
         axis.imshow(patch, extent=(x, x + 0.55, y, y + 0.55))
         axis.add_patch(Rectangle((x, y), 0.55, 0.55, fc="none", ec=edge, lw=wide))

@@ -809,6 +809,8 @@ def explain(stage, ours, inputs, difference=torch.inf):
         if mistake.stage == stage:
             wrong = mistake.wrong(*inputs)
             # Much nearer to the mistake than to what is right: a right answer is never taken for a small mistake.
-            if wrong.shape == ours.shape and (wrong - ours).abs().max() <= min(1e-5, difference / 10):
+            # Large numbers may be added in another order: rounding grows with them.
+            near = min(1e-5 * max(1, wrong.abs().max()), difference / 10)
+            if wrong.shape == ours.shape and (wrong - ours).abs().max() <= near:
                 return f"this is what you get when {mistake.sentence}"
     return None

@@ -16,7 +16,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from IPython.display import Image as DisplayedImage
 from IPython.display import Markdown, display
-from matplotlib.colors import LinearSegmentedColormap, Normalize, PowerNorm, to_rgb
+from matplotlib.colors import LinearSegmentedColormap, PowerNorm, to_rgb
 from matplotlib.offsetbox import AnnotationBbox, OffsetImage
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from PIL import Image, ImageDraw
@@ -636,21 +636,22 @@ def show_grids(picture, grids, alt, height=3.9):
     show(figure, alt, photographs=True)
 
 
-def show_likeness(picture, maps, index, alt, full=1.0):
-    """A picture with one patch framed, and how alike all patches' vectors are to that one's, as light on the picture.
+def show_likeness(picture, maps, index, alt):
+    """A picture with one patch framed, and maps of how alike all patches' vectors are to that one's.
 
-    `maps`: {title: cosines (rows, columns)}; dark: a right angle or more, bright from `full` on.
+    `maps`: {title: cosines (rows, columns)}, all drawn on one scale.
     """
-    figure, axes = plt.subplots(1, 1 + len(maps), figsize=(11, 9.6 / (1 + len(maps)) + 0.6), squeeze=False)
-    for axis, (title, cosines) in zip(axes[0], {"the scene": None, **maps}.items()):
-        side = len(next(iter(maps.values())))
-        lit = picture if cosines is None else light(picture, cosines.clamp(0, full) ** 2, full**2)
-        axis.imshow(lit, extent=(0, side, side, 0))
+    figure, axes = plt.subplots(1, 1 + len(maps), figsize=(11, 9.6 / (1 + len(maps)) + 0.6))
+    side, low = len(next(iter(maps.values()))), min(cosines.min() for cosines in maps.values())
+    axes[0].imshow(picture, extent=(0, side, side, 0))
+    axes[0].set_title("the scene")
+    for axis, (title, cosines) in zip(axes[1:], maps.items()):
+        drawn = axis.imshow(cosines, cmap="cividis", vmin=low, vmax=1, extent=(0, side, side, 0), interpolation="nearest")
+        axis.set_title(title)
+    for axis in axes:
         frame(axis, *divmod(index, side))
-        axis.set_title(title, fontsize=11)
         axis.axis("off")
-    lamp = plt.cm.ScalarMappable(Normalize(0, full), LAMP)
-    figure.colorbar(lamp, ax=axes, label="cosine similarity to the framed patch", shrink=0.85, aspect=25)
+    figure.colorbar(drawn, ax=axes, label="cosine similarity to the framed patch", shrink=0.85, aspect=25)
     show(figure, alt, photographs=True)
 
 
