@@ -194,6 +194,6 @@ def test_the_judge_runs_the_whole_model_with_the_mistake_in_every_block_of_its_k
     assert judge.named_right(known["embeddings", "class token"]) is not None  # attention takes any number of tokens
     assert judge.named_right(known["preprocessing", "channels last"]) is None
     assert judge.named_right() == right  # nothing of a mistake stays
-    norm = torch.nn.LayerNorm(x.shape[-1], eps=1e-6)
+    norm = judge.model.vision_model.post_layernorm  # trained: its weight and bias change something
     text = table("layer norm", (norm, x / 1000), norm(x / 1000).detach(), judge=judge)
     assert text.startswith(f"| moves | named right (of {len(judge.drawings)}; without mistakes {right}) | when |")
