@@ -15,6 +15,7 @@ from utils.notebooks import LESSONS, PATHS, execute, normalise, read
 from utils.pictures import four_drawings
 from utils.reference import load_reference
 
+import matplotlib.pyplot as plt
 import nbformat
 import pytest
 import torch
@@ -773,11 +774,17 @@ def run(source, names):
 
 @functools.cache
 def defined_in(path):
-    """Everything that the notebook defines outside its exercises, and outside cells that time or train for long."""
+    """Everything that the notebook defines outside its exercises, and outside cells that time or train for long.
+
+    nbval runs every cell; here nothing is drawn, and no tables of mistakes are made.
+    """
     names = {}
-    for cell in code_cells(read(path)):
-        if not any(tagged(cell, tag) for tag in ("exercise", "check", "nbval-ignore-output")):
-            run(cell.source, names)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("utils.plots.show", lambda figure, *_, **__: plt.close(figure))
+        patch.setattr("utils.checks.show_mistakes", lambda *_, **__: None)
+        for cell in code_cells(read(path)):
+            if not any(tagged(cell, tag) for tag in ("exercise", "check", "nbval-ignore-output")):
+                run(cell.source, names)
     return names
 
 

@@ -1,5 +1,7 @@
 """What a mistake does to the answer: how many of the sample drawings the whole model still names right with it."""
 
+import functools
+
 from utils.mistakes import CATALOGUE, Edit
 from utils.pictures import sample_drawings
 from utils.siglip import (
@@ -55,7 +57,7 @@ class Judge:
     @torch.no_grad()
     def vectors(self, tower, inputs, mistake=None):
         """What the tower makes of its inputs with a mistake in it, each of length 1."""
-        hooks = []
+        blocks = []
         if mistake:
             if mistake.stage == "attention head":  # one head is no part of the model: the mistake of this name in all heads
                 mistake = next(other for other in CATALOGUE if other.stage == "attention" and other.name == mistake.name)
@@ -63,10 +65,11 @@ class Judge:
             if isinstance(wrong, Edit) and wrong.output is not None:
                 wrong = Edit(wrong.block, *wrong.changes)  # all that the tower returns
             blocks = [part for part in tower.modules() if type(part) is BLOCKS[mistake.stage]]
-            hooks = [part.register_forward_hook(lambda part, given, _: wrong(part, *given)) for part in blocks]
+            for part in blocks:
+                part.forward = functools.partial(wrong, part)
         try:
             result = tower(inputs)
             return F.normalize(result[1] if isinstance(result, tuple) else result, dim=-1)
         finally:
-            for hook in hooks:
-                hook.remove()
+            for part in blocks:
+                del part.forward  # the class's own one is back
