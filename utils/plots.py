@@ -223,7 +223,7 @@ def show_lines(panels, alt, xlabel, ylabel, log=False, height=3.0, level=None, j
     styles = list(zip(COLOURS.values(), 2 * ("-", "--", "-.", ":"), 2 * ("o", "s", "^", "D")))
     for axis, (title, lines) in zip(axes[0], panels.items()):
         for (label, (x, y)), (colour, line, shape) in zip(lines.items(), styles):
-            marker = shape if len(x) < 20 else None
+            marker = shape if len(x) < 20 or not joined else None
             axis.plot(
                 x,
                 y,
@@ -232,7 +232,7 @@ def show_lines(panels, alt, xlabel, ylabel, log=False, height=3.0, level=None, j
                 linewidth=2,
                 label=label,
                 marker=marker,
-                markersize=4 if joined else 7,
+                markersize=4 if joined else 6,
             )
         if level:
             axis.axhline(level[1], color=COLOURS["residual"], linestyle=":", label=level[0])
