@@ -36,7 +36,7 @@ def scene_of(drawings):
 
 
 def wide_file(drawing):
-    """A drawing on white as a file that one may find: wide, 672 x 448, the drawing at its left; white outside it is transparent.
+    """A drawing on white as a file that one may find: wide, 672 x 448, the drawing at its left, transparent around it.
 
     Under what is transparent lies black, as in many PNG files.
     """
