@@ -14,7 +14,7 @@ STATED = re.compile(r"takes about (\d+) minutes, the exercises (\d+) more")
 EXERCISE = re.compile(r"^### Exercise (\d): .+\n\n\*\w+, (\d+) minutes\.\*", re.MULTILINE)
 MARKS = "<!-- run sheet: {} -->\n", "<!-- end -->"
 WELCOME = ("welcome; `00_start_here` runs on each machine, and its exercise", 15)
-BREAK, LUNCH, CLOSE = ("break", 15), ("lunch", 60), ("minute cards, and where to go on", 10)
+BREAK, LUNCH, CLOSE = ("a break", 15), ("lunch, an hour", 60), ("minute cards, and where to go on", 10)
 
 # A step is a text with its minutes, which are this file's own, or (notebook, part), whose minutes the notebook states:
 # its reading, all its exercises, or one of them by its number. A notebook is named without its number, which may change.
@@ -125,7 +125,7 @@ def steps_of(title):
 
 def step_of(what, minutes):
     """One step of a sheet -> (what, minutes, seconds that it runs or None)"""
-    if " " in what:
+    if " " in what:  # a text, not a name
         return what, minutes, None
     path, part = notebook_of(what), minutes
     link = f"[{path.stem}](notebooks/{path.name})"
