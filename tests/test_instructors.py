@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 TEXT = sheets.GUIDE.read_text(encoding="utf-8")
-ROW = re.compile(r"^\| (\d+):(\d\d) \| (\d*) \| (.*?) \| (\d*) \|$", re.MULTILINE)
+ROW = re.compile(r"^\| (\d+):(\d\d) \| (\d*) ?\| (.*?) \| (\d*) ?\|$", re.MULTILINE)
 
 
 def headings(path):
