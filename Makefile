@@ -2,7 +2,7 @@ PYTHON ?= python3
 RUN := .venv/bin/python
 
 .PHONY: lab test test-all test-training test-browser test-versions test-processors site notebooks progress figures download parity bench
-.PHONY: pretrain pretrain-vlm pretrain-eval FORCE
+.PHONY: pretrain pretrain-vlm pretrain-eval students instructors FORCE
 
 # Open the notebooks. The first run sets up .venv. In a container: make lab ARGS="--ip=0.0.0.0"
 lab:
@@ -48,6 +48,15 @@ test-versions:
 # Run every notebook again and store its outputs; twice in a row changes nothing.
 notebooks: .venv/ready
 	$(RUN) -m utils.notebooks
+
+# The series without solutions, in build/students; to keep the outputs: make students OUTPUTS=--outputs
+students: .venv/ready
+	$(RUN) -m utils.editions students $(OUTPUTS)
+
+# With open solutions and notes for the instructor, in build/instructors; and INSTRUCTORS.md's run sheets anew.
+instructors: .venv/ready
+	$(RUN) -m utils.sheets
+	$(RUN) -m utils.editions instructors
 
 # Which exercises are solved, from the saved notebooks; of a class: make progress FOLDERS="learners/*"
 progress: .venv/ready
