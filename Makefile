@@ -2,7 +2,7 @@ PYTHON ?= python3
 RUN := .venv/bin/python
 
 .PHONY: lab test test-all test-training test-browser test-versions test-processors site notebooks progress figures download parity bench
-.PHONY: pretrain pretrain-vlm pretrain-eval students instructors FORCE
+.PHONY: pretrain pretrain-vlm pretrain-eval students instructors box FORCE
 
 # Open the notebooks. The first run sets up .venv. In a container: make lab ARGS="--ip=0.0.0.0"
 lab:
@@ -57,6 +57,10 @@ students: .venv/ready
 instructors: .venv/ready
 	$(RUN) -m utils.sheets
 	$(RUN) -m utils.editions instructors
+
+# The series with all its packages, for a room without a network: build/box, and a zip. BOX="linux mac windows"
+box: site
+	BOX="$(BOX)" PYTHONS="$(PYTHONS)" $(RUN) -m utils.box
 
 # Which exercises are solved, from the saved notebooks; of a class: make progress FOLDERS="learners/*"
 progress: .venv/ready

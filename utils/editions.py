@@ -6,6 +6,7 @@ notebooks/notes/, a file for each notebook, and not in the notebooks: so no lear
 is no conflict with a notebook that a learner has changed.
 """
 
+import os
 import re
 import shutil
 import sys
@@ -64,10 +65,13 @@ def for_instructors(notebook, notes):
 
 
 def copy_series(folder, without):
-    """Everything that is in the series, but for what git ignores and what this edition keeps back."""
-    ignored = (ROOT / ".gitignore").read_text(encoding="utf-8").split()
-    shutil.rmtree(folder, ignore_errors=True)
-    shutil.copytree(ROOT, folder, ignore=shutil.ignore_patterns(".git", *(name.rstrip("/") for name in ignored), *without))
+    """Everything that is in the series, but for what git ignores and what this edition keeps back; a box's wheels stay."""
+    ignored = [name.rstrip("/") for name in (ROOT / ".gitignore").read_text(encoding="utf-8").split()]
+    for path in folder.glob("*"):
+        if path.name != "wheels":
+            (shutil.rmtree if path.is_dir() else os.remove)(path)
+    ignore = shutil.ignore_patterns(".git", "wheels", *ignored, *without)
+    shutil.copytree(ROOT, folder, ignore=ignore, dirs_exist_ok=True)
 
 
 def write_edition(which, outputs=False, build=BUILD):

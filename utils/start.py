@@ -16,6 +16,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 VENV = os.path.join(ROOT, ".venv")
 PYTHON = os.path.join(VENV, "Scripts", "python.exe") if os.name == "nt" else os.path.join(VENV, "bin", "python")
 REQUIREMENTS = os.path.join(ROOT, "requirements.txt")
+WHEELS = os.path.join(ROOT, "wheels")  # `make box` puts it there: all packages, for a room without a network
 READY = os.path.join(VENV, "ready")  # holds the hash of the requirements that are all installed
 UNFINISHED = os.path.join(VENV, "unfinished")
 OLDEST, NEWEST = (3, 11), (3, 14)  # torch and all other pinned packages have wheels for these
@@ -128,7 +129,10 @@ def run(arguments, **more):
 
 
 def torch_options():
-    """Say how much pip is going to download. -> its options for where to find torch"""
+    """Say how much pip is going to download. -> its options for where to find torch, or everything"""
+    if os.path.isdir(WHEELS):
+        say("setting up .venv from wheels/, without a network")
+        return ["--no-index", "--find-links", WHEELS]
     linux, small, large = platform.system() == "Linux", "about 0.3 GB to download, once", "about 3 GB to download, once"
     if not linux or not TORCH_INDEX:
         say(f"setting up .venv: {large if linux else small}")
