@@ -196,14 +196,15 @@ def pip_of(trial):
 
 def check_packages(trial, wheels):
     """Whether packages come from the box's wheels, or else from the network. pip itself is asked: it knows the proxy."""
-    command = pip_of(trial) + ["download", "--quiet", "--disable-pip-version-check", "--no-deps", "--only-binary=:all:"]
-    command += ["--no-cache-dir", "--dest", trial]
+    command, options = pip_of(trial), ["--quiet", "--disable-pip-version-check", "--only-binary=:all:"]
     if os.path.isdir(wheels):
-        status, said = run(command + ["--no-index", "--find-links", wheels, PACKAGE, "torch"])
-        cure = "ask for a box that was made for this computer and this Python"
+        needed = os.path.join(os.path.dirname(wheels), "requirements.txt")
+        status, said = run(command + ["install", "--dry-run", "--no-index", "--find-links", wheels, "-r", needed] + options)
+        cure = "ask for a box that was made for this computer and this Python, or take the newest release of this Python"
         good, bad = "the box's packages fit", f"the box has no packages for this Python ({said})"
     else:
-        status, said = run(command + ["--timeout", "10", "--retries", "1", PACKAGE])
+        options += ["--no-deps", "--no-cache-dir", "--timeout", "10", "--retries", "1"]
+        status, said = run(command + ["download", "--dest", trial, PACKAGE] + options)
         cure = "try another network, set its proxy, or ask for the workshop's box, which needs no network"
         good, bad = "packages can be fetched", f"pip cannot fetch a package ({said})"
     return Finding("packages", WRONG, bad, cure) if status else Finding("packages", FINE, good)

@@ -77,7 +77,7 @@ def conditions(computer, python):
     """What a computer answers to a requirement's conditions, such as `sys_platform == "win32"`."""
     (sys_platform, system, os_name), machine, _ = COMPUTERS[computer]
     answers = {"sys_platform": sys_platform, "platform_system": system, "os_name": os_name, "platform_machine": machine}
-    return {**answers, "python_version": python, "python_full_version": f"{python}.0", "platform_release": ""}
+    return {**answers, "python_version": python, "python_full_version": f"{python}.9", "platform_release": ""}
 
 
 def packages(lines, computer, python):
@@ -111,7 +111,16 @@ def packages(lines, computer, python):
 def pip_command(computer, python, names):
     """-> what fetches these packages' wheels for that computer; those that are there already are not fetched again"""
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
-    command += ["--only-binary=:all:", "--dest", str(FOLDER / "wheels"), "--python-version", python, "--implementation", "cp"]
+    # A ninth release: packages refuse the first ones, which a bare 3.11 would be taken for.
+    command += [
+        "--implementation",
+        "cp",
+        "--only-binary=:all:",
+        "--dest",
+        str(FOLDER / "wheels"),
+        "--python-version",
+        f"{python}.9",
+    ]
     command += [part for tag in COMPUTERS[computer][2] for part in ("--platform", tag)]
     index = ["--extra-index-url", TORCH_INDEX] if computer.startswith("linux") and TORCH_INDEX else []
     return [*command, *index, *names]
