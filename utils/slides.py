@@ -7,6 +7,7 @@ import base64
 import mimetypes
 import re
 import shutil
+from html import escape
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -35,7 +36,7 @@ TEMPLATE = """{%- extends 'index.html.j2' -%}
 
 def embedded(alt, kind, data):
     """A picture's bytes as Markdown that needs no file."""
-    return f'<img alt="{alt}" src="data:{kind};base64,{base64.b64encode(data).decode()}">'
+    return f'<img alt="{escape(alt)}" src="data:{kind};base64,{base64.b64encode(data).decode()}">'
 
 
 def picture(alt, name):
