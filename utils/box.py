@@ -29,7 +29,7 @@ COMPUTERS = {
     "windows": (WINDOWS, "AMD64", ["win_amd64"]),
 }
 PYTHONS = ("3.11", "3.12", "3.13")
-SERIES, COMMON, OWN = 60, 60, {"linux": 270, "linux-arm": 250, "mac": 170, "windows": 210}  # MB; OWN for one Python
+SERIES, COMMON, OWN = 60, 60, {"linux": 270, "linux-arm": 250, "mac": 170, "windows": 180}  # MB; OWN for one Python
 START_SH = """#!/bin/sh
 # Sets up .venv from wheels/, without a network, and opens JupyterLab.
 cd "$(dirname "$0")" || exit 1
