@@ -262,6 +262,19 @@ def test_an_empty_index_asks_for_the_build_with_cuda(project):
     assert project.installed("torch") == "2.0"
 
 
+@pytest.mark.slow
+def test_a_box_is_set_up_from_its_own_wheels_and_from_nowhere_else(project):
+    project.wheels.rename(project.folder / "wheels")
+    nowhere = {
+        "PIP_NO_INDEX": "0",
+        "PIP_FIND_LINKS": "",
+        "PIP_INDEX_URL": "http://127.0.0.1:9/",
+        "TORCH_INDEX": "http://127.0.0.1:9/",
+    }
+    assert project.set_up(**nowhere) == (0, ["start: setting up .venv from wheels/, without a network"])
+    assert project.installed() == "1.0" and project.installed("torch") == "2.0"
+
+
 # What is started
 
 
