@@ -2,7 +2,7 @@ PYTHON ?= python3
 RUN := .venv/bin/python
 
 .PHONY: lab test test-all test-training test-browser test-versions test-processors site notebooks progress figures download parity bench
-.PHONY: pretrain pretrain-vlm pretrain-eval FORCE
+.PHONY: pretrain pretrain-vlm pretrain-eval students instructors box slides FORCE
 
 # Open the notebooks. The first run sets up .venv. In a container: make lab ARGS="--ip=0.0.0.0"
 lab:
@@ -48,6 +48,24 @@ test-versions:
 # Run every notebook again and store its outputs; twice in a row changes nothing.
 notebooks: .venv/ready
 	$(RUN) -m utils.notebooks
+
+# The series without solutions, in build/students; to keep the outputs: make students OUTPUTS=--outputs
+students: .venv/ready
+	$(RUN) -m utils.editions students $(OUTPUTS)
+
+# With open solutions and notes for the instructor, in build/instructors; and INSTRUCTORS.md's run sheets anew.
+instructors: .venv/ready
+	$(RUN) -m utils.sheets
+	$(RUN) -m utils.editions instructors
+
+# The series with all its packages, for a room without a network: build/box, and a zip. BOX="linux mac windows"
+box: site
+	BOX="$(BOX)" PYTHONS="$(PYTHONS)" $(RUN) -m utils.box
+
+# Headings, bets and pictures of each notebook as a deck for the projector: build/slides. Needs no network to be shown.
+slides: .venv/ready
+	$(RUN) -m pip install --quiet --no-deps sphinx-revealjs==3.2.1
+	$(RUN) -m utils.slides
 
 # Which exercises are solved, from the saved notebooks; of a class: make progress FOLDERS="learners/*"
 progress: .venv/ready

@@ -8,7 +8,8 @@ from bs4 import BeautifulSoup
 project = "SigLIP by hand"
 extensions = ["myst_nb"]
 root_doc = "README"
-include_patterns = ["README.md", "models/*/README.md", "notebooks/*.ipynb"]
+PLACES = ["notebooks/*.ipynb", "TROUBLESHOOTING.md", "INSTRUCTORS.md", "models/*/README.md"]
+include_patterns = ["README.md", *PLACES]
 nb_execution_mode = "off"
 smartquotes = False  # an alt text stays as it is
 myst_heading_anchors = 3
@@ -21,7 +22,7 @@ html_theme_options = {"header_links_before_dropdown": 0, "header_dropdown_text":
 html_context = {"default_mode": "auto"}
 html_sidebars = {"**": []}  # the text needs the width
 ROOT = Path(__file__).parents[1]
-PAGES = [path.relative_to(ROOT) for place in ("notebooks/*.ipynb", "models/*/README.md") for path in sorted(ROOT.glob(place))]
+PAGES = [path.relative_to(ROOT) for place in PLACES for path in sorted(ROOT.glob(place))]
 
 
 def add_contents(app, page, source):

@@ -62,7 +62,8 @@ def check_python():
     missing = [name for name in ("torch", "transformers", "matplotlib") if find_spec(name) is None]
     if sys.version_info < (3, 11) or missing:
         lack = f"lacks {', '.join(missing)}" if missing else f"is {sys.version.split()[0]}, too old"
-        raise LessonError(f"this Python {lack}: start with `make lab`, or choose the Python in .venv as this notebook's kernel")
+        way_out = "start with `make lab`, or choose the Python in .venv as its kernel (TROUBLESHOOTING.md#the-kernel)"
+        raise LessonError(f"this Python {lack}: {way_out}")
 
 
 set_threads(os.environ)

@@ -61,7 +61,7 @@ REVISIONS = {
     "google/siglip2-giant-opt-patch16-384": "a713301b217d38485fb2204c808367d10bc3cc40",
 }
 WANTED = {"siglip": "choose a fixed-resolution SigLIP", "paligemma": "choose a PaliGemma (the first, not PaliGemma 2)"}
-COPY = "or copy the checkpoint's files to models/"
+COPY = "or copy the checkpoint's files to models/ (TROUBLESHOOTING.md#the-hub)"
 # What the client says when a request fails (the exceptions that led to it, "Type: text") -> what to tell the reader.
 FAILURES = {
     "socksio": "ALL_PROXY or HTTPS_PROXY names a SOCKS proxy, which needs one more package: `pip install socksio`, or unset it",

@@ -16,6 +16,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 VENV = os.path.join(ROOT, ".venv")
 PYTHON = os.path.join(VENV, "Scripts", "python.exe") if os.name == "nt" else os.path.join(VENV, "bin", "python")
 REQUIREMENTS = os.path.join(ROOT, "requirements.txt")
+WHEELS = os.path.join(ROOT, "wheels")  # `make box` puts it there: all packages, for a room without a network
 READY = os.path.join(VENV, "ready")  # holds the hash of the requirements that are all installed
 UNFINISHED = os.path.join(VENV, "unfinished")
 OLDEST, NEWEST = (3, 11), (3, 14)  # torch and all other pinned packages have wheels for these
@@ -88,10 +89,11 @@ def check_machine():
     """Raise a Refusal if the packages cannot be installed on this machine with this Python."""
     version, needed = "{}.{}".format(*sys.version_info), "Python {}.{} to {}.{}".format(*OLDEST, *NEWEST)
     if not OLDEST <= sys.version_info[:2] <= NEWEST:
-        raise Refusal(f"this needs {needed}, and {sys.executable} is {version}; get one, then: make lab PYTHON=python3.13")
+        get = "get one (TROUBLESHOOTING.md#python), then: make lab PYTHON=python3.13"
+        raise Refusal(f"this needs {needed}, and {sys.executable} is {version}; {get}")
     machine = without_wheels()
     if machine:
-        raise Refusal(f"PyTorch has no build for {machine}; use another computer or a JupyterHub")
+        raise Refusal(f"PyTorch has no build for {machine}; use another computer (TROUBLESHOOTING.md#no-build-of-pytorch)")
     try:
         import ensurepip  # noqa: F401
         import venv  # noqa: F401
@@ -127,7 +129,10 @@ def run(arguments, **more):
 
 
 def torch_options():
-    """Say how much pip is going to download. -> its options for where to find torch"""
+    """Say how much pip is going to download. -> its options for where to find torch, or everything"""
+    if os.path.isdir(WHEELS):
+        say("setting up .venv from wheels/, without a network")
+        return ["--no-index", "--find-links", WHEELS]
     linux, small, large = platform.system() == "Linux", "about 0.3 GB to download, once", "about 3 GB to download, once"
     if not linux or not TORCH_INDEX:
         say(f"setting up .venv: {large if linux else small}")
@@ -156,7 +161,8 @@ def set_up():
         write(READY, wanted)
         os.remove(UNFINISHED)
     except OSError as error:
-        raise Refusal(f"cannot write {error.filename} ({error.strerror}); copy the folder to where you may write") from None
+        way_out = "copy the folder to where you may write (TROUBLESHOOTING.md#a-folder-that-cannot-be-written)"
+        raise Refusal(f"cannot write {error.filename} ({error.strerror}); {way_out}") from None
 
 
 def make_venv():
@@ -173,7 +179,9 @@ def install():
     # Not by `run`: when Ctrl-C stops pip, the mark stays.
     if subprocess.call([PYTHON, "-m", "pip", "install", "-r", REQUIREMENTS, *torch_options()], env=environment()):
         os.remove(UNFINISHED)  # pip has left what was there before, which may be all that there is without a network
-        raise Refusal("pip could not install everything (its reason stands above); mend that, then run this again: it goes on")
+        raise Refusal(
+            "pip could not install everything (its reason stands above; TROUBLESHOOTING.md#pip); mend that, then run this again"
+        )
     pins = [line.split("==")[0] for line in read(REQUIREMENTS).splitlines() if "==" in line]
     there = f"import importlib.metadata as m; [m.version(name) for name in {pins}]"
     if subprocess.call([PYTHON, "-c", there], env=environment(), stderr=subprocess.DEVNULL):
