@@ -1,12 +1,16 @@
 PYTHON ?= python3
 RUN := .venv/bin/python
 
-.PHONY: lab test test-all test-training test-browser test-versions test-processors site notebooks progress figures download parity bench
+.PHONY: lab mine test test-all test-training test-browser test-versions test-processors site notebooks progress figures download parity bench
 .PHONY: pretrain pretrain-vlm pretrain-eval students instructors box slides FORCE
 
 # Open the notebooks. The first run sets up .venv. In a container: make lab ARGS="--ip=0.0.0.0"
 lab:
 	$(PYTHON) utils/start.py lab $(ARGS)
+
+# The same with your own copies, in my-notebooks/. Again after `git pull`: updates what you have not changed, and only that.
+mine:
+	$(PYTHON) utils/start.py mine $(ARGS)
 
 # What a change must pass, from a bare machine: style, unit tests, every output of every notebook. Minutes.
 test:

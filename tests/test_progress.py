@@ -70,6 +70,14 @@ def test_a_class_is_a_table_and_the_mistakes_most_frequent_first(tmp_path):
     assert lines[5].startswith("  1 x  02 ") and "away from the reference" in lines[5]
 
 
+def test_an_exercise_solved_in_a_notebook_or_in_its_newer_version_is_solved(tmp_path):
+    """`make mine` puts a newer version beside a notebook that the learner has changed."""
+    folder, newer = learner(tmp_path / "mine", "solved", "shape"), learner(tmp_path / "newer", "value", "solved")
+    (newer / LESSONS[1].name).rename(folder / f"{LESSONS[1].stem}.new.ipynb")
+    _, [notebook, total], _ = progress(folder)
+    assert notebook.startswith(LESSONS[1].stem + " ") and "2 of 3" in notebook and "2 of 3" in total
+
+
 @pytest.mark.parametrize(("content", "says"), [(None, "no saved exercise in"), ("{", "is no notebook that can be read")])
 def test_a_folder_without_readable_notebooks_is_one_clear_line(tmp_path, content, says):
     if content:

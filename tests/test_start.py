@@ -7,6 +7,7 @@ import ast
 import http.server
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -278,20 +279,23 @@ def test_a_box_is_set_up_from_its_own_wheels_and_from_nowhere_else(project):
 # What is started
 
 
-@pytest.mark.parametrize(("user", "options"), [(0, ["--allow-root"]), (1000, [])])
-def test_jupyterlab_starts_for_root_too_and_with_the_users_options(monkeypatch, tmp_path, user, options):
+@pytest.mark.parametrize(
+    ("user", "options", "folder"), [(0, ["--allow-root"], "notebooks"), (1000, [], "notebooks"), (1000, [], "my-notebooks")]
+)
+def test_jupyterlab_starts_for_root_too_and_with_the_users_options(monkeypatch, tmp_path, user, options, folder):
     started = []
     monkeypatch.setattr(start, "VENV", str(tmp_path))
     monkeypatch.setattr(start, "PYTHON", sys.executable)
     monkeypatch.setattr(start, "run", lambda arguments, **_: started.append(arguments))
     monkeypatch.setattr(os, "geteuid", lambda: user, raising=False)
-    start.lab(["--ip=0.0.0.0"])
-    assert started == [[*start.LAB, *options, "--ip=0.0.0.0"]]
+    start.lab(["--ip=0.0.0.0"], folder)
+    page = f"--LabApp.default_url=/lab/tree/{folder}/00_start_here.ipynb"
+    assert started == [["jupyterlab", page, *options, "--ip=0.0.0.0"]]
     settings = tmp_path / "share" / "jupyter" / "lab" / "settings" / "overrides.json"
     assert json.loads(settings.read_text(encoding="utf-8")) == start.SETTINGS
     assert [path.read_text(encoding="utf-8") for path in tmp_path.rglob("profile_default/startup/*.py")] == [start.STARTUP]
     notary = NotebookNotary(data_dir=start.environment()["JUPYTER_DATA_DIR"])
-    assert all(notary.check_signature(read(path)) for path in PATHS), "each notebook is trusted as it is"
+    assert all(notary.check_signature(read(path)) for path in PATHS), "each notebook is trusted as it is, wherever a copy lies"
     changed = read(PATHS[0])
     changed.cells[0].source += "."
     assert not notary.check_signature(changed)
@@ -308,7 +312,184 @@ def test_a_users_own_configuration_is_not_read(monkeypatch):
 def test_an_unknown_command_says_which_there_are():
     done = subprocess.run([sys.executable, START, "teach"], capture_output=True, text=True)
     assert done.returncode == 1
-    assert done.stderr == "start: say which: python3 utils/start.py setup | lab | test | test-all\n"
+    assert done.stderr == "start: say which: python3 utils/start.py setup | lab | mine | test | test-all\n"
+
+
+# A learner's own copies
+
+
+class Series:
+    """A small series under git, as a learner has cloned it, and their copies of it."""
+
+    def __init__(self, folder, monkeypatch):
+        self.notebooks, self.mine = folder / "notebooks", folder / "my-notebooks"
+        (self.notebooks / "images").mkdir(parents=True)
+        (self.notebooks / "notes").mkdir()
+        monkeypatch.setattr(start, "NOTEBOOKS", str(self.notebooks))
+        monkeypatch.setattr(start, "MINE", str(self.mine))
+        self.git("init")
+        for name in ("01_a.ipynb", "02_ü b.ipynb", "images/cat.png", "notes/a.md", "ruff.toml"):
+            (self.notebooks / name).write_text("first " + name, encoding="utf-8")
+        self.commit()
+
+    def git(self, *command):
+        options = ["-c", "user.name=x", "-c", "user.email=x@y", "-c", "commit.gpgsign=false"]
+        subprocess.run(["git", *options, *command], cwd=self.notebooks, check=True, capture_output=True)
+
+    def commit(self, **texts):
+        """The next version of the series: what `git pull` brings."""
+        for stem, text in texts.items():
+            (self.notebooks / f"{stem}.ipynb").write_text(text, encoding="utf-8")
+        self.git("add", ".")
+        self.git("commit", "--message", "next")
+
+    def write(self, name, text):
+        (self.mine / name).write_text(text, encoding="utf-8")
+
+    def files(self):
+        """{name: text} of all that the learner sees, by `make mine`."""
+        start.update_mine()
+        return self.there()
+
+    def there(self):
+        paths = [path for path in self.mine.rglob("*") if path.is_file() and path.name != start.COPIED]
+        return {path.relative_to(self.mine).as_posix(): path.read_text(encoding="utf-8") for path in paths}
+
+
+FIRST = {name: "first " + name for name in ("01_a.ipynb", "02_ü b.ipynb", "images/cat.png")}
+
+
+@pytest.fixture
+def series(tmp_path, monkeypatch):
+    return Series(tmp_path / "näher an 模型", monkeypatch)
+
+
+def test_notebooks_and_images_are_copied_once(series, capsys):
+    assert series.files() == FIRST
+    assert capsys.readouterr().out == "start: files copied to my-notebooks/: 3\n"
+    times = {path: path.stat().st_mtime_ns for path in series.mine.rglob("*") if path.name in FIRST}
+    assert series.files() == FIRST and capsys.readouterr().out == ""
+    assert all(path.stat().st_mtime_ns == time for path, time in times.items())
+
+
+def test_a_notebook_that_nobody_changed_is_updated_and_a_deleted_one_comes_back(series):
+    series.files()
+    (series.mine / "02_ü b.ipynb").unlink()
+    series.write("own.ipynb", "mine")
+    series.commit(**{"01_a": "second"})
+    assert series.files() == FIRST | {"01_a.ipynb": "second", "own.ipynb": "mine"}
+
+
+def test_a_changed_notebook_stays_and_each_newer_version_stands_beside_it(series, capsys):
+    series.files()
+    series.write("01_a.ipynb", "mine")
+    assert series.files() == FIRST | {"01_a.ipynb": "mine"}, "there is nothing newer"
+    series.commit(**{"01_a": "second"})
+    capsys.readouterr()
+    assert series.files() == FIRST | {"01_a.ipynb": "mine", "01_a.new.ipynb": "second"}
+    says = "start: your my-notebooks/01_a.ipynb stays as it is; the newer version is beside it, 01_a.new.ipynb\n"
+    assert capsys.readouterr().out.startswith(says)
+    series.commit(**{"01_a": "third"})
+    assert series.files() == FIRST | {"01_a.ipynb": "mine", "01_a.new.ipynb": "third"}
+    series.write("01_a.new.ipynb", "mine, too")
+    series.commit(**{"01_a": "fourth"})
+    later = {"01_a.ipynb": "mine", "01_a.new.ipynb": "mine, too", "01_a.new2.ipynb": "fourth"}
+    assert series.files() == series.files() == FIRST | later
+
+
+def test_a_newer_version_that_was_deleted_or_took_the_others_place_does_not_come_back(series):
+    series.files()
+    series.write("01_a.ipynb", "mine")
+    series.commit(**{"01_a": "second"})
+    series.files()
+    (series.mine / "01_a.new.ipynb").unlink()
+    assert series.files() == FIRST | {"01_a.ipynb": "mine"}
+    series.write("01_a.ipynb", "second")
+    series.commit(**{"01_a": "third"})
+    assert series.files() == FIRST | {"01_a.ipynb": "third"}
+
+
+def test_what_was_changed_in_notebooks_itself_is_a_learners_work_too(series):
+    """As the README says: make mine, git checkout notebooks, git pull, make mine."""
+    (series.notebooks / "01_a.ipynb").write_text("mine", encoding="utf-8")
+    (series.notebooks / "own.ipynb").write_text("mine", encoding="utf-8")
+    mine = FIRST | {"01_a.ipynb": "mine", "own.ipynb": "mine"}
+    assert series.files() == series.files() == mine
+    series.git("checkout", ".")
+    series.commit(**{"01_a": "second"})
+    assert series.files() == mine | {"01_a.new.ipynb": "second"}
+
+
+@pytest.mark.parametrize("loss", ["git", "memory", "half of the memory"])
+def test_where_it_is_not_known_what_was_changed_everything_stays(series, loss):
+    if loss == "git":
+        shutil.rmtree(series.notebooks / ".git")
+    series.files()
+    if loss != "git":
+        series.write(start.COPIED, '{"01_a' if loss == "half of the memory" else "{}")
+        series.commit(**{"01_a": "second"})
+    (series.notebooks / "01_a.ipynb").write_text("second", encoding="utf-8")
+    assert series.files() == series.files() == FIRST | {"01_a.new.ipynb": "second"}
+
+
+@pytest.mark.parametrize("moment", range(4))
+def test_an_interruption_leaves_whole_files_and_the_next_run_goes_on(series, monkeypatch, moment):
+    series.files()
+    series.write("02_ü b.ipynb", "mine")
+    (series.mine / "images" / "cat.png").unlink()
+    series.commit(**{"01_a": "second", "02_ü b": "second"})
+    left, replace = iter(range(moment)), os.replace
+
+    def stop_at_once(*paths):
+        if next(left, None) is None:
+            raise KeyboardInterrupt
+        replace(*paths)
+
+    monkeypatch.setattr(os, "replace", stop_at_once)
+    with pytest.raises(KeyboardInterrupt):
+        start.update_mine()
+    whole = {*FIRST.values(), "mine", "second"}
+    assert all(text in whole for name, text in series.there().items() if not name.endswith(".part"))
+    monkeypatch.setattr(os, "replace", replace)
+    assert series.files() == FIRST | {"01_a.ipynb": "second", "02_ü b.ipynb": "mine", "02_ü b.new.ipynb": "second"}
+
+
+@pytest.mark.parametrize("name", ["my-notebooks", "my-notebooks/01_a.ipynb"])
+def test_what_cannot_be_written_is_one_clear_line(series, name):
+    if name == "my-notebooks":
+        series.mine.write_text("a file", encoding="utf-8")
+        says = "^my-notebooks is a file where the folder of your notebooks belongs; rename it, then run this again$"
+    else:
+        (series.mine / "01_a.ipynb").mkdir(parents=True)
+        says = "^cannot write .*01_a.ipynb"
+    with pytest.raises(start.Refusal, match=says):
+        start.update_mine()
+
+
+def test_jupyterlab_opens_the_copies_and_a_refusal_is_one_line(series, monkeypatch):
+    started = []
+    monkeypatch.setattr(start, "set_up", lambda: None)
+    monkeypatch.setattr(start, "lab", lambda *given: started.append(given))
+    monkeypatch.setattr(sys, "argv", ["start.py", "mine", "--no-browser"])
+    with pytest.raises(SystemExit, match="^None$"):
+        start.main()
+    assert started == [(["--no-browser"], "my-notebooks")] and series.there() == FIRST
+    shutil.rmtree(series.mine)
+    series.mine.write_text("a file", encoding="utf-8")
+    with pytest.raises(SystemExit, match="^start: my-notebooks is a file"):
+        start.main()
+
+
+def test_links_and_utils_are_found_from_the_copies(tmp_path, monkeypatch):
+    monkeypatch.setattr(start, "MINE", str(tmp_path / "my-notebooks"))
+    start.update_mine()
+    for path in (tmp_path / "my-notebooks").glob("*.ipynb"):
+        text = "".join(cell.source for cell in read(path).cells if cell.cell_type == "markdown")
+        links = set(re.findall(r"\]\(([\w./-]+\.\w+)", text))
+        assert all((path.parent / link).exists() for link in links if not link.startswith("../")), path.name
+        assert all((ROOT / link[3:]).exists() for link in links if link.startswith("../")), path.name
+    (tmp_path / "utils").symlink_to(ROOT / "utils")
+    assert "'OMP_WAIT_POLICY': 'PASSIVE'" in at_torchs_import(first_cell(PATHS[1]), tmp_path / "my-notebooks")[0]
 
 
 # A notebook's first cell

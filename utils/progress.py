@@ -10,13 +10,17 @@ from utils.notebooks import FOLDER, read
 
 # What `checks.check_exercise` prints: the exercise, how it stands, and what is wrong.
 VERDICT = re.compile(r"^(.+): (not attempted yet|Not yet|Right)\b\.? ?(.*)$", re.MULTILINE)
+# From best to worst.
 MARKS = {"Right": "+", "Not yet": "-", "not attempted yet": ".", None: " "}
 # Numbers differ from learner to learner; the mistake is the same.
 NUMBERS = re.compile(r"-?\d[\d.,e+-]*|\(largest difference [^)]*\)")
 
 
 def standing(folder):
-    """-> {(notebook, exercise): (how it stands, what is wrong)}, from the outputs with which a folder's notebooks were saved"""
+    """-> {(notebook, exercise): (how it stands, what is wrong)}, from the outputs with which a folder's notebooks were saved
+
+    `make mine` may have put 03_one_head.new.ipynb beside 03_one_head.ipynb: an exercise solved in either is solved.
+    """
     found = {}
     for path in sorted(Path(folder).rglob("[0-9][0-9]_*.ipynb")):
         if ".ipynb_checkpoints" in path.parts:
@@ -24,7 +28,9 @@ def standing(folder):
         for cell in saved(path).cells:
             if "check" in cell.metadata.get("tags", []):
                 text = "".join(output.get("text", "") for output in cell.outputs)
-                found |= {(path.stem, name): (how, why) for name, how, why in VERDICT.findall(text)}
+                for name, *now in VERDICT.findall(text):
+                    exercise = path.stem.split(".")[0], name
+                    found[exercise] = min(found.get(exercise, now), now, key=lambda verdict: list(MARKS).index(verdict[0]))
     if not found:
         raise LessonError(f"no saved exercise in {folder}; name a folder that holds the notebooks, run and saved")
     return found

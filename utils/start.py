@@ -1,9 +1,10 @@
-"""Set up .venv, then start: what `make lab`, `make test` and `make test-all` run. -> python3 utils/start.py lab
+"""Set up .venv, then start: what `make lab`, `make mine`, `make test` and `make test-all` run. -> python3 utils/start.py lab
 
 Needs no package, and runs on old Pythons too, so that it can say what they are too old for.
 """
 
 import hashlib
+import itertools
 import json
 import os
 import platform
@@ -19,6 +20,9 @@ REQUIREMENTS = os.path.join(ROOT, "requirements.txt")
 WHEELS = os.path.join(ROOT, "wheels")  # `make box` puts it there: all packages, for a room without a network
 READY = os.path.join(VENV, "ready")  # holds the hash of the requirements that are all installed
 UNFINISHED = os.path.join(VENV, "unfinished")
+NOTEBOOKS = os.path.join(ROOT, "notebooks")
+MINE = os.path.join(ROOT, "my-notebooks")  # a learner's own copies; git ignores them
+COPIED = ".copied.json"  # in there: {name: hash of the newest version of the series that this file is, or was offered}
 OLDEST, NEWEST = (3, 11), (3, 14)  # torch and all other pinned packages have wheels for these
 # PyPI's torch for Linux brings CUDA along, which no notebook uses. With TORCH_INDEX= (empty) that one is taken.
 TORCH_INDEX = os.environ.get("TORCH_INDEX", "https://download.pytorch.org/whl/cpu")
@@ -34,7 +38,7 @@ DROPPED = (
     "MPLBACKEND",
 )
 OWN = ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR", "MPLCONFIGDIR")
-LAB = ["jupyterlab", "--LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb"]
+LAB = ["jupyterlab", "--LabApp.default_url=/lab/tree/{}/00_start_here.ipynb"]
 # No question about news, no look for updates, and room for the notebooks' whole names; a user may change all of it in the menu.
 SETTINGS = {
     "@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False},
@@ -161,8 +165,12 @@ def set_up():
         write(READY, wanted)
         os.remove(UNFINISHED)
     except OSError as error:
-        way_out = "copy the folder to where you may write (TROUBLESHOOTING.md#a-folder-that-cannot-be-written)"
-        raise Refusal(f"cannot write {error.filename} ({error.strerror}); {way_out}") from None
+        raise cannot_write(error) from None
+
+
+def cannot_write(error):
+    way_out = "copy the folder to where you may write (TROUBLESHOOTING.md#a-folder-that-cannot-be-written)"
+    return Refusal(f"cannot write {error.filename} ({error.strerror}); {way_out}")
 
 
 def make_venv():
@@ -190,17 +198,109 @@ def install():
         )
 
 
-def lab(arguments):
+def lab(arguments, folder="notebooks"):
     profile = os.path.join(environment()["IPYTHONDIR"], "profile_default", "startup")
     write(os.path.join(VENV, "share", "jupyter", "lab", "settings", "overrides.json"), json.dumps(SETTINGS))
     write(os.path.join(profile, "constant.py"), STARTUP)
-    notebooks = os.path.join(ROOT, "notebooks")
-    # A picture that can be clicked runs in a trusted notebook only. It is the bytes that are trusted: again after each pull.
-    own = [os.path.join(notebooks, name) for name in sorted(os.listdir(notebooks)) if name.endswith(".ipynb")]
+    # A picture that can be clicked runs in a trusted notebook only. It is the content that is trusted, wherever a copy of it
+    # lies: again after each pull.
+    own = [os.path.join(NOTEBOOKS, name) for name in sorted(os.listdir(NOTEBOOKS)) if name.endswith(".ipynb")]
     say("trusts this repository's notebooks, so that their pictures can be clicked before anything is run")
     subprocess.call([PYTHON, "-m", "nbformat.sign", *own], env=environment(), stdout=subprocess.DEVNULL)
     root = ["--allow-root"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []  # in a container everyone is root
-    return run([*LAB, *root, *arguments])
+    return run([*[word.format(folder) for word in LAB], *root, *arguments])
+
+
+def committed():
+    """The names in notebooks/ that are as git has them. None without git: what a learner has changed is then not known."""
+    git = [["git", *command, "-z", "--", "."] for command in (["ls-files"], ["diff", "--name-only", "--relative", "HEAD"])]
+    try:
+        tracked, changed = (subprocess.check_output(command, cwd=NOTEBOOKS, stderr=subprocess.DEVNULL) for command in git)
+    except (OSError, subprocess.CalledProcessError):
+        return set()
+    return set(os.fsdecode(tracked).split("\0")) - set(os.fsdecode(changed).split("\0"))
+
+
+def files_of_series():
+    """-> the names in notebooks/ that a learner needs: notebooks and images"""
+    for start in ("", "images/"):
+        for name in sorted(os.listdir(os.path.join(NOTEBOOKS, start))):
+            path = os.path.join(NOTEBOOKS, start + name)
+            if os.path.isfile(path) and (name.endswith(".ipynb") or start) and not name.startswith("."):
+                yield start + name
+
+
+def content(path):
+    """-> the bytes of a file and their hash, or None twice if there is no such file"""
+    try:
+        with open(path, "rb") as file:
+            data = file.read()
+    except FileNotFoundError:
+        return None, None
+    return data, hashlib.sha256(data).hexdigest()
+
+
+def write_whole(path, data):
+    """Write a file at once: stopped at any moment, it leaves what was there before."""
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(path + ".part", "wb") as file:
+        file.write(data)
+    os.replace(path + ".part", path)
+
+
+def beside(name):
+    """The name itself, then those for a newer version beside it: x.ipynb, x.new.ipynb, x.new2.ipynb, ..."""
+    stem, ending = os.path.splitext(name)
+    yield name
+    for number in itertools.count(1):
+        yield f"{stem}.new{number if number > 1 else ''}{ending}"
+
+
+def copy_mine(name, copied, known):
+    """Copy one file to my-notebooks/, never over what a learner has changed. -> the name of what was written, or None
+
+    Only a file that equals the version it was copied from is written over. `copied` remembers that version, but only if git
+    has it (`known`): what a learner changed in notebooks/ itself is their work, too.
+    """
+    data, new = content(os.path.join(NOTEBOOKS, name))
+    for place in beside(name):
+        old = content(os.path.join(MINE, place))[1]
+        if old in (None, new, copied.get(place)):
+            break
+        if copied.get(name) == new:  # the learner's has changed; the series has not since it was copied or put beside
+            return None
+    if old != new:
+        write_whole(os.path.join(MINE, place), data)
+    if known:
+        copied[name] = copied[place] = new
+    return place if old != new else None
+
+
+def update_mine():
+    """Bring my-notebooks/ up to date and say what was done. Raises a Refusal."""
+    if os.path.lexists(MINE) and not os.path.isdir(MINE):
+        raise Refusal("my-notebooks is a file where the folder of your notebooks belongs; rename it, then run this again")
+    try:
+        copied = json.loads(read(os.path.join(MINE, COPIED)))
+    except (OSError, ValueError):
+        copied = {}  # all that is there then counts as changed, and stays
+    same, written = committed(), 0
+    try:
+        for name in files_of_series():
+            place = copy_mine(name, copied, name in same)
+            written += place is not None
+            if place not in (name, None):
+                say(f"your my-notebooks/{name} stays as it is; the newer version is beside it, {os.path.basename(place)}")
+        write_whole(os.path.join(MINE, COPIED), json.dumps(copied, indent=1).encode())
+    except OSError as error:
+        raise cannot_write(error) from None
+    if written:
+        say(f"files copied to my-notebooks/: {written}")
+
+
+def mine(arguments):
+    update_mine()
+    return lab(arguments, os.path.basename(MINE))
 
 
 def tests(which, *places, distribution="loadfile"):
@@ -225,7 +325,7 @@ def test_all(_):
     return tests("slow", "tests", distribution="worksteal")
 
 
-COMMANDS = {"setup": lambda _: 0, "lab": lab, "test": test, "test-all": test_all}
+COMMANDS = {"setup": lambda _: 0, "lab": lab, "mine": mine, "test": test, "test-all": test_all}
 
 
 def main():
@@ -234,11 +334,12 @@ def main():
         raise SystemExit("start: say which: python3 utils/start.py " + " | ".join(COMMANDS))
     try:
         set_up()
+        status = COMMANDS[command](arguments)
     except Refusal as refusal:
         raise SystemExit(f"start: {refusal}") from None
     except KeyboardInterrupt:
         raise SystemExit("start: stopped; run it again to go on") from None
-    raise SystemExit(COMMANDS[command](arguments))
+    raise SystemExit(status)
 
 
 if __name__ == "__main__":
