@@ -9,7 +9,7 @@ from utils.siglip import Encoder
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image, ImageColor
+from PIL import Image, ImageColor, ImageDraw
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -274,3 +274,15 @@ def two_of(name):
     if name.endswith("y") and name[-2] not in "aeiou":
         return f"two {name[:-1]}ies"
     return f"two {name}" + ("" if name == "fish" else "es" if name.endswith(("s", "sh", "ch", "x")) else "s")
+
+
+def one_of(name):
+    """ "key" -> "a key", "ant" -> "an ant"."""
+    return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
+
+
+def on_paper(picture, colour):
+    """The picture with its white paper in another colour; white inside the drawings stays. -> PIL image"""
+    picture = picture.copy()
+    ImageDraw.floodfill(picture, (0, 0), colour, thresh=60)
+    return picture
