@@ -21,7 +21,7 @@ from PIL import Image
 from transformers import PaliGemmaForConditionalGeneration, PaliGemmaProcessor
 
 MODEL = Path("models/paligemma-mini-224")
-SCENES = Path("notebooks/images")
+SCENES = MODEL / "sample"
 LEARN, COLUMNS = 320, 20  # scenes for notebook 10 to learn from, and how many stand side by side on the sheet
 # The least share of scenes with pairs never trained on.
 FLOORS = {"objects": 0.6, "count": 0.8, "background": 0.9}
