@@ -105,7 +105,7 @@ def test_captions_are_read_as_they_are_meant(caption, counts, background):
     assert vlm.read_caption(caption) == (counts, background)
 
 
-# The scenes of notebook 10
+# The scenes of notebooks 10 and 11
 
 
 def test_scenes_to_test_on_show_pairs_that_are_never_trained_on_and_scenes_to_learn_from_do_not():

@@ -28,6 +28,8 @@ BLOCKS = {
 class Judge:
     """The whole hand-built model, asked for the name of each sample drawing: among the names of them all, by a caption each."""
 
+    column = "named right"
+
     def __init__(self, reference):
         self.drawings, self.size = sample_drawings(), reference.config.vision_config.image_size
         self.model = SigLIP(reference.config).eval()
@@ -70,3 +72,28 @@ class Judge:
         finally:
             for hook in hooks:
                 hook.remove()
+
+
+class CaptionJudge:
+    """The hand-built Gemma, asked to describe scenes: how many captions does it say to the letter?
+
+    It is shown scenes, prompt and right caption as one sequence, and says a caption if each token of it is the most likely one
+    after those before it. `sequence` (scenes, tokens, width); `ids` (scenes, answer's tokens), filled up with `padding`.
+    """
+
+    column = "described right"
+
+    def __init__(self, model, sequence, ids, padding, mask, positions):
+        self.model, self.drawings, self.ids, self.padding = model, sequence, ids, padding
+        self.mask, self.positions = mask, positions
+
+    @torch.no_grad()
+    def named_right(self, mistake=None):
+        """How many captions are said while every layer makes the mistake."""
+        right = 0
+        for x, ids in zip(self.drawings.split(8), self.ids.split(8)):  # a few at a time stay in the processor's cache
+            for layer in self.model.layers:
+                x = (mistake.wrong if mistake else type(layer).forward)(layer, x, self.mask, self.positions)
+            said = self.model.logits(self.model.norm(x[:, -ids.shape[1] - 1 : -1])).argmax(dim=-1)
+            right += ((said == ids) | (ids == self.padding)).all(dim=1).sum().item()
+        return right

@@ -28,6 +28,7 @@ SERIES = {
     "08": "learning",
     "09": "trimmed\ntower",
     "10": "language\nmodel",
+    "11": "vision +\nlanguage",
 }
 # Colours are for what flows through a model; what works on it is neutral. The dictionary of colours stands in utils.plots.
 FAINT, MODULE = "#DADAD4", "#D5E0EA"
@@ -91,14 +92,14 @@ def save(figure, name):
 
 
 def you_are_here(number):
-    """The ten notebooks in a row, one of them lit."""
+    """The eleven notebooks in a row, one of them lit."""
     figure, axis = new_figure(12.4, 1.5)
     for index, (title, text) in enumerate(SERIES.items()):
-        here, x = title == number, 0.71 + index * 1.22
-        box(axis, x, 0.6, 1.02, 0.8, text, "image" if here else FAINT)
+        here, x = title == number, 0.62 + index * 1.116
+        box(axis, x, 0.6, 0.94, 0.8, text, "image" if here else FAINT)
         label(axis, x, 1.22, title, 12, weight="bold" if here else None)
         if index:
-            arrow(axis, (x - 0.69, 0.6), (x - 0.52, 0.6))
+            arrow(axis, (x - 0.63, 0.6), (x - 0.48, 0.6))
     save(figure, f"you_are_here_{number}")
 
 
