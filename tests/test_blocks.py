@@ -344,8 +344,10 @@ def test_the_judge_of_captions_counts_those_that_are_said_to_the_letter():
     for ids, right in ((said, 2), (wrong, 1), (padded, 2)):
         judge = CaptionJudge(ours, x, ids, 0, mask, places)
         assert judge.named_right() == right
-    upset = next(mistake for mistake in mistakes.GEMMA_LAYER if mistake.name == "root forgotten")
-    assert CaptionJudge(ours, x, said, 0, mask, places).named_right(upset) < 2
+    judge = CaptionJudge(ours, x, said, 0, mask, places)
+    assert min(map(judge.named_right, mistakes.GEMMA_LAYER)) < 2
+    assert judge.said(positions=places + 7) == 2
+    assert judge.said(lambda layer, x, mask, positions: 0 * x) < 2
 
 
 # Generation

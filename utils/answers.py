@@ -87,13 +87,17 @@ class CaptionJudge:
         self.model, self.drawings, self.ids, self.padding = model, sequence, ids, padding
         self.mask, self.positions = mask, positions
 
-    @torch.no_grad()
     def named_right(self, mistake=None):
         """How many captions are said while every layer makes the mistake."""
-        right = 0
+        return self.said(mistake.wrong if mistake else None)
+
+    @torch.no_grad()
+    def said(self, run=None, positions=None):
+        """How many captions are said, with other positions, or by layers that `run(layer, x, mask, positions)` runs."""
+        count, positions = 0, self.positions if positions is None else positions
         for x, ids in zip(self.drawings.split(8), self.ids.split(8)):  # a few at a time stay in the processor's cache
             for layer in self.model.layers:
-                x = (mistake.wrong if mistake else type(layer).forward)(layer, x, self.mask, self.positions)
-            said = self.model.logits(self.model.norm(x[:, -ids.shape[1] - 1 : -1])).argmax(dim=-1)
-            right += ((said == ids) | (ids == self.padding)).all(dim=1).sum().item()
-        return right
+                x = run(layer, x, self.mask, positions) if run else layer(x, self.mask, positions)
+            best = self.model.logits(self.model.norm(x[:, -ids.shape[1] - 1 : -1])).argmax(dim=-1)
+            count += ((best == ids) | (ids == self.padding)).all(dim=1).sum().item()
+        return count
