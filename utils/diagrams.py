@@ -217,15 +217,15 @@ def encoder_layer():
 
 
 def gemma_layer():
-    """A layer of Gemma: what is not as in SigLIP's is coloured."""
+    """A layer of Gemma: the residual stream is SigLIP's, its boxes are not."""
     figure, axis = new_figure(12.4, 3.9)
     stream = 1.0
     arrow(axis, (0.9, stream), (11.4, stream))
     label(axis, 0.5, stream, "x\n(tokens,\nwidth)")
     label(axis, 11.9, stream, "x\n(tokens,\nwidth)")
     for x, block in ((2.0, "grouped-query\nattention"), (6.8, "gated MLP")):
-        box(axis, x + 0.75, 2.2, 1.2, 0.8, "RMSNorm", "patch")
-        box(axis, x + 2.5, 2.2, 1.5, 0.8, block, "patch")
+        box(axis, x + 0.75, 2.2, 1.2, 0.8, "RMSNorm", MODULE)
+        box(axis, x + 2.5, 2.2, 1.5, 0.8, block, MODULE)
         arrow(axis, (x, stream), (x, 2.2), (x + 0.15, 2.2))
         arrow(axis, (x + 1.35, 2.2), (x + 1.75, 2.2))
         arrow(axis, (x + 3.25, 2.2), (x + 3.75, 2.2), (x + 3.75, stream + 0.16))
@@ -234,7 +234,7 @@ def gemma_layer():
     box(axis, 5.55, 3.4, 1.9, 0.6, "mask: who may\nlook at whom", "position", 10)
     arrow(axis, (4.15, 3.1), (4.15, 2.6))
     arrow(axis, (4.85, 3.1), (4.85, 2.6))
-    label(axis, 6.2, 0.25, "orange and green: not as in SigLIP. The residual stream is the same", 11)
+    label(axis, 6.2, 0.25, "the residual stream is as in SigLIP; everything in a box is not", 11)
     save(figure, "gemma_layer")
 
 
