@@ -75,16 +75,16 @@ class Judge:
 
 
 class CaptionJudge:
-    """The hand-built Gemma, asked to describe scenes: how many captions does it say to the letter?
+    """The hand-built Gemma, asked to describe scenes: how many of the captions does it say, to the letter?
 
-    It is shown scenes, prompt and right caption as one sequence, and says a caption if each token of it is the most likely one
-    after those before it. `sequence` (scenes, tokens, width); `ids` (scenes, answer's tokens), filled up with `padding`.
+    It is shown scenes, prompt and caption as one sequence, and says a caption if each token of it is the most likely one after
+    those before it. `sequences` (scenes, tokens, width); `ids` (scenes, captions' tokens), filled up with `padding`.
     """
 
-    column = "described right"
+    column = "described as before"
 
-    def __init__(self, model, sequence, ids, padding, mask, positions):
-        self.model, self.drawings, self.ids, self.padding = model, sequence, ids, padding
+    def __init__(self, model, sequences, ids, padding, mask, positions):
+        self.model, self.drawings, self.ids, self.padding = model, sequences, ids, padding
         self.mask, self.positions = mask, positions
 
     def named_right(self, mistake=None):

@@ -353,8 +353,8 @@ def show_turned(panels, alt):
         for label, (x, y), colour in vectors:
             style = {"arrowstyle": "-|>", "color": COLOURS[colour], "lw": 2, "shrinkA": 0, "shrinkB": 0}
             axis.annotate("", (x, y), (0, 0), arrowprops=style)
-            axis.text(1.2 * x, 1.2 * y, label, ha="center", va="center", fontsize=10)
-        axis.set(xlim=(-1.55, 1.55), ylim=(-1.55, 1.55), aspect="equal", xticks=[], yticks=[])
+            axis.text(1.3 * x, 1.22 * y, label, ha="center", va="center", fontsize=10)
+        axis.set(xlim=(-1.75, 1.75), ylim=(-1.5, 1.5), aspect="equal", xticks=[], yticks=[])
         axis.set(xlabel="first number", ylabel="second number")
         axis.set_title(title, fontsize=11)
     show(figure, alt)
@@ -371,6 +371,8 @@ def show_steps(maps, alt, colour):
         frame(axis, -0.5, -0.5)
         axis.set_title(title, fontsize=11)
         axis.set_xlabel("columns to the right")
+        for side in (axis.xaxis, axis.yaxis):
+            side.set_major_locator(MaxNLocator(4, integer=True))
     axes[0, 0].set_ylabel("rows further down")
     figure.colorbar(drawn, ax=axes, label=colour, shrink=0.8)
     show(figure, alt)
