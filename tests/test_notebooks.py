@@ -482,7 +482,10 @@ WRONG_ANSWERS = {
             "    return x / (x.square().mean(-1, True) + eps).sqrt() * (1 + weight)",
             "the mean is subtracted first, as in LayerNorm",
         ),
-        ("def rms_norm(x, weight, eps): return x / (x.square().sum(-1, True) + eps).sqrt() * (1 + weight)", "of the sum of squares"),
+        (
+            "def rms_norm(x, weight, eps): return x / (x.square().sum(-1, True) + eps).sqrt() * (1 + weight)",
+            "of the sum of squares",
+        ),
         ("def rms_norm(x, weight, eps): return x / (x.square().mean(-1, True) + eps) * (1 + weight)", "not by the root of it"),
         ("def rms_norm(x, weight, eps): return x / (x.square().mean(-1, True) + eps).sqrt()", "the weight is forgotten"),
         (
@@ -521,8 +524,14 @@ WRONG_ANSWERS = {
         ),
     ],
     "grid_angles": [
-        ("def grid_angles(side, width, theta): return right_grid_angles(side, width, theta).roll(width // 4, dims=1)", "are exchanged"),
-        ("def grid_angles(side, width, theta): return rope_angles(torch.arange(side**2), width, theta)", "number is used as its place"),
+        (
+            "def grid_angles(side, width, theta): return right_grid_angles(side, width, theta).roll(width // 4, dims=1)",
+            "are exchanged",
+        ),
+        (
+            "def grid_angles(side, width, theta): return rope_angles(torch.arange(side**2), width, theta)",
+            "number is used as its place",
+        ),
         (
             "def grid_angles(side, width, theta):\n"
             "    n = torch.arange(side**2)\n"
@@ -536,7 +545,10 @@ WRONG_ANSWERS = {
             "    return torch.cat([rows, rows], dim=1)",
             "the column is lost",
         ),
-        ("def grid_angles(side, width, theta): return right_grid_angles(14, 64, theta)", "It is right above, but not for another"),
+        (
+            "def grid_angles(side, width, theta): return right_grid_angles(14, 64, theta)",
+            "It is right above, but not for another",
+        ),
     ],
     "cache_bytes": [
         ("def cache_bytes(c, n): return c.num_hidden_layers * c.num_key_value_heads * c.head_dim * n * 4", "too few"),

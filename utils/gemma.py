@@ -61,7 +61,7 @@ def attend_masked(queries, keys, values, mask):
 class GroupedQueryAttention(nn.Module):
     """Attention that turns queries and keys; several heads of queries share one of keys and values.
 
-    (batch, tokens, width), mask (..., tokens, tokens), positions (tokens) -> (batch, tokens, width).
+    (batch, tokens, width), mask (..., tokens, tokens), positions (tokens) -> (batch, tokens, width)
     Ainslie et al. 2023, arXiv 2305.13245.
     """
 
@@ -126,7 +126,7 @@ class GemmaLayer(nn.Module):
 class Gemma(nn.Module):
     """A language model: layers in series, one more norm, and one table for both ends.
 
-    (batch, tokens, width), mask (..., tokens, tokens), positions (tokens) -> (batch, tokens, width).
+    (batch, tokens, width), mask (..., tokens, tokens), positions (tokens) -> (batch, tokens, width)
     Gemma Team 2024, arXiv 2403.08295.
     """
 

@@ -44,7 +44,7 @@ def quarters(side):
 def looks_by_step(weights, reach):
     """How much a patch looks at the one so many rows further down and columns to the right, in equal shares of the tokens.
 
-    Attention (scenes, heads, patches, tokens) -> the mean of all patches that have one there (heads, 2 * reach + 1, 2 * reach + 1)
+    Attention (scenes, heads, patches, tokens) -> the mean of all patches that have one there, (heads, steps, steps)
     """
     patches, tokens = weights.shape[-2:]
     side = round(patches**0.5)

@@ -353,7 +353,8 @@ def show_turned(panels, alt):
         for label, (x, y), colour in vectors:
             style = {"arrowstyle": "-|>", "color": COLOURS[colour], "lw": 2, "shrinkA": 0, "shrinkB": 0}
             axis.annotate("", (x, y), (0, 0), arrowprops=style)
-            axis.text(1.3 * x, 1.22 * y, label, ha="center", va="center", fontsize=10)
+            side = "left" if x > 0.4 else "right" if x < -0.4 else "center"
+            axis.text(1.08 * x, 1.14 * y, label, ha=side, va="center", fontsize=10)
         axis.set(xlim=(-1.75, 1.75), ylim=(-1.5, 1.5), aspect="equal", xticks=[], yticks=[])
         axis.set(xlabel="first number", ylabel="second number")
         axis.set_title(title, fontsize=11)
