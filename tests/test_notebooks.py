@@ -494,9 +494,8 @@ WRONG_ANSWERS = {
         ),
     ],
     "mended_groups": [
-        ("def mended_groups(attention, x, mask, positions): return broken(attention, x, mask, positions)", "away from"),
         (
-            "def mended_groups(attention, x, mask, positions, values_too=False, repeat=torch.Tensor.repeat_interleave):\n"
+            "def mended_groups(attention, x, mask, positions):\n"
             "    queries = split_heads(attention.q_proj(x), attention.heads)\n"
             "    keys, values = (split_heads(part(x), attention.shared) for part in (attention.k_proj, attention.v_proj))\n"
             "    angles = rope_angles(positions, queries.shape[-1], attention.theta)\n"
@@ -510,7 +509,8 @@ WRONG_ANSWERS = {
             "    queries = split_heads(attention.q_proj(x), attention.heads)\n"
             "    keys, values = (split_heads(part(x), attention.shared) for part in (attention.k_proj, attention.v_proj))\n"
             "    angles = rope_angles(positions, queries.shape[-1], attention.theta)\n"
-            "    keys, values = (part.repeat(1, 2, 1, 1) for part in (turn(keys, angles), values))\n"
+            "    times = attention.heads // attention.shared\n"
+            "    keys, values = (part.repeat(1, times, 1, 1) for part in (turn(keys, angles), values))\n"
             "    return attention.o_proj(merge_heads(attend_masked(turn(queries, angles), keys, values, mask)))",
             "keys and values are repeated as a whole",
         ),
