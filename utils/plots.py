@@ -347,15 +347,15 @@ def show_toy(corners, groups, alt, title):
 
 def show_turned(panels, alt):
     """Vectors in the plane, from the origin. `panels`: {title: [(label, (x, y), colour of COLOURS)]}, side by side."""
-    figure, axes = plt.subplots(1, len(panels), figsize=(11, 11 / len(panels) + 0.2), squeeze=False)
+    figure, axes = plt.subplots(1, len(panels), figsize=(11, 8 / len(panels) + 0.4), squeeze=False)
     for axis, (title, vectors) in zip(axes[0], panels.items()):
         axis.add_patch(plt.Circle((0, 0), 1, fill=False, edgecolor=COLOURS["residual"], linewidth=0.8, linestyle=":"))
         for label, (x, y), colour in vectors:
             style = {"arrowstyle": "-|>", "color": COLOURS[colour], "lw": 2, "shrinkA": 0, "shrinkB": 0}
             axis.annotate("", (x, y), (0, 0), arrowprops=style)
-            side = "left" if x > 0.4 else "right" if x < -0.4 else "center"
+            side = "left" if x > 0.2 else "right" if x < -0.2 else "center"
             axis.text(1.08 * x, 1.14 * y, label, ha=side, va="center", fontsize=10)
-        axis.set(xlim=(-1.75, 1.75), ylim=(-1.5, 1.5), aspect="equal", xticks=[], yticks=[])
+        axis.set(xlim=(-2, 2), ylim=(-1.4, 1.4), aspect="equal", xticks=[], yticks=[])
         axis.set(xlabel="first number", ylabel="second number")
         axis.set_title(title, fontsize=11)
     show(figure, alt)
