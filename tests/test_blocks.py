@@ -9,7 +9,7 @@ from utils import mistakes
 from utils.answers import CaptionJudge
 from utils.checks import CheckError, compare
 from utils.gemma import Gemma, GroupedQueryAttention, RMSNorm
-from utils.measure import pool_in_torchs_order
+from utils.measure import at_every_place, pool_in_torchs_order
 from utils.mistakes import CATALOGUE, EQUIVALENT, Edit, explain, put_together
 from utils.parity import random_model
 from utils.siglip import AttentionHead, SigLIP, TrimmedTower, VisionTransformer, sigmoid_loss
@@ -166,6 +166,12 @@ def hidden_patches(theirs, ours, x):
     return (ours, x, hidden), (gathered + theirs.mlp(theirs.layernorm(gathered)))[:, 0]
 
 
+def every_place(head, theirs):
+    """What the head makes of transformers' last hidden state, place after place, each vector divided by its length."""
+    read = [head(theirs.last_hidden_state[:, place]) for place in range(theirs.last_hidden_state.shape[1])]
+    return torch.stack([vectors / vectors.norm(dim=-1, keepdim=True) for vectors in read])
+
+
 def log_probability(ids, theirs):
     """The logarithm of the first answer's probability: what each row before a token of it says of that token, summed."""
     rows = theirs.logits[0, -len(ids[0]) + PROMPT - 1 : -1].log_softmax(dim=-1)
@@ -203,6 +209,7 @@ def stages(pair, pixels, two_towers, tiny_vlm, gemma_stages):
             "trimmed tower": ((trimmed, pixels), whole.hidden_states[-1]),
             "pixel shuffle": ((torch.arange(32.0).view(1, 16, 2),), pixel_shuffle(torch.arange(32.0).view(1, 16, 2))),
             "text vector": ((siglip.text_model, ids), both.text_model_output.pooler_output),
+            "every place": ((siglip.text_model, ids), every_place(siglip.text_model.head, both.text_model_output)),
             "logits": ((siglip, pixels, ids), both.logits_per_image),
             "probabilities": ((both.logits_per_image,), both.logits_per_image.sigmoid()),
             "loss": ((square.logits_per_image,), square.loss),
@@ -231,6 +238,7 @@ def test_the_right_block_passes_and_is_no_mistake(stage, stages, capsys):
     with torch.no_grad():
         functions = {
             "probabilities": torch.sigmoid,
+            "every place": at_every_place,
             "pixel shuffle": pixel_shuffle,
             "loss": sigmoid_loss,
             "loss gradient": torch.func.grad(sigmoid_loss),

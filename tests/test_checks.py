@@ -7,6 +7,7 @@ from utils.answers import Judge
 from utils.checks import CheckError, check_exercise, compare, show_mistakes
 from utils.errors import LessonError
 from utils.mistakes import CATALOGUE, PREPROCESSING, explain
+from utils.pictures import sample_drawings, wide_file
 from utils.reference import load_reference
 from utils.siglip import preprocess, read_image
 
@@ -170,6 +171,14 @@ def test_mistakes_that_are_not_named_first_are_folded_and_none_is_lost(table):
     text = table("probabilities", (LOGIT,), LOGIT.sigmoid(), first=["softmax"])
     shown, folded = text.split("<details><summary>2 more</summary>")
     assert "over the captions" in shown and "over the images" in folded and "sign of the logits" in folded
+
+
+def test_the_judge_takes_other_pictures_of_the_same_things():
+    judge = Judge(load_reference(), {name: wide_file(drawing) for name, drawing in sample_drawings().items()})
+    [black] = [mistake for mistake in PREPROCESSING if mistake.name == "transparency ignored"]
+    assert wide_file(sample_drawings()["frog"]).getpixel((0, 0)) == (0, 0, 0, 0)
+    assert 25 < judge.named_right(black) < judge.named_right()
+    assert judge.says(black) is judge.says(black)  # asked once
 
 
 def test_an_unknown_name_is_one_clear_line():

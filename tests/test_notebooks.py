@@ -15,6 +15,7 @@ from utils.notebooks import LESSONS, PATHS, execute, normalise, read
 from utils.pictures import four_drawings
 from utils.reference import load_reference
 
+import matplotlib.pyplot as plt
 import nbformat
 import pytest
 import torch
@@ -428,10 +429,16 @@ WRONG_ANSWERS = {
     "probabilities": [
         ("def probabilities(logits): return logits.softmax(dim=1)", "it forces them to share one whole"),
         ("def probabilities(logits): return 1 / (1 + logits.exp())", "the sign of the logits is turned round"),
+        ("def probabilities(logits): return logits.softmax(dim=0)", "softmax is taken over the images"),
         ("def probabilities(logits): return (logits / 2).tanh() / 2", "away from the reference"),
     ],
     "mended_logits": [
-        ("def mended_logits(model, pixels, ids): return broken(model, pixels, ids)", "it comes after"),
+        (
+            "def mended_logits(model, pixels, ids):\n"
+            "    images, texts = model.encode(pixels, ids)\n"
+            "    return (images @ texts.T + model.logit_bias) * model.logit_scale.exp()",
+            "it comes after",
+        ),
         ("def mended_logits(model, pixels, ids): return model(pixels, ids).T", "these are logits_per_text"),
         (
             "def mended_logits(model, pixels, ids):\n"
@@ -446,23 +453,31 @@ WRONG_ANSWERS = {
             "It is right above, but not for another input",
         ),
     ],
-    "ensemble": [
-        ("def ensemble(names, templates): return texts", "away from the reference"),
+    "at_every_place": [
         (
-            "def ensemble(names, templates):\n"
-            "    return sum(ours.text_model(reference.tokenize(*[t.format(n) for n in names]))[1] for t in templates)",
-            "away from the reference",
+            "def at_every_place(text_model, ids): return text_model.head(text_model(ids)[0]).transpose(0, 1)",
+            "not brought to length 1",
         ),
         (
-            "def ensemble(names, templates):\n"
-            "    vectors = [ours.text_model(reference.tokenize(*[t.format(n) for n in names]))[1] for t in templates]\n"
-            "    return F.normalize(sum(vectors), dim=-1)",
-            "away from the reference",
+            "def at_every_place(text_model, ids): return F.normalize(text_model.head(text_model(ids)[0]), dim=-1)",
+            "the texts come first, then the places",
         ),
         (
-            "def ensemble(names, templates):\n"
-            "    templates[:] = ['a drawing of a {}', 'a {}', 'a picture of a {}', '{}']\n"
-            "    return measure.mean_text_vectors(reference, ours.text_model, names, templates)",
+            "def at_every_place(text_model, ids): return F.normalize(text_model(ids)[0].transpose(0, 1), dim=-1)",
+            "the last linear layer, head, is missing",
+        ),
+        (
+            "def at_every_place(text_model, ids):\n"
+            "    return F.normalize(text_model.head(text_model(ids)[0]).transpose(0, 1), dim=0)",
+            "normalised along the places",
+        ),
+        (
+            "def at_every_place(text_model, ids): return F.normalize(text_model(ids)[1], dim=-1)",
+            "the shape is (4, 192), it should be (16, 4, 192)",
+        ),
+        (  # the ids of all are read, whatever is given
+            "def at_every_place(text_model, given):\n"
+            "    return F.normalize(text_model.head(text_model(ids)[0]), dim=-1).transpose(0, 1)",
             "It is right above, but not for another input",
         ),
     ],
@@ -857,11 +872,17 @@ def run(source, names):
 
 @functools.cache
 def defined_in(path):
-    """Everything that the notebook defines outside its exercises, and outside cells that time or train for long."""
+    """Everything that the notebook defines outside its exercises, and outside cells that time or train for long.
+
+    nbval runs every cell; here nothing is drawn, and no tables of mistakes are made.
+    """
     names = {}
-    for cell in code_cells(read(path)):
-        if not any(tagged(cell, tag) for tag in ("exercise", "check", "nbval-ignore-output")):
-            run(cell.source, names)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("utils.plots.show", lambda figure, *_, **__: plt.close(figure))
+        patch.setattr("utils.checks.show_mistakes", lambda *_, **__: None)
+        for cell in code_cells(read(path)):
+            if not any(tagged(cell, tag) for tag in ("exercise", "check", "nbval-ignore-output")):
+                run(cell.source, names)
     return names
 
 

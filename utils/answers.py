@@ -1,5 +1,7 @@
 """What a mistake does to the answer: how many of the sample drawings the whole model still names right with it."""
 
+import functools
+
 from utils.mistakes import CATALOGUE, Edit
 from utils.pictures import sample_drawings
 from utils.siglip import (
@@ -30,34 +32,49 @@ class Judge:
 
     column = "named right"
 
-    def __init__(self, reference):
-        self.drawings, self.size = sample_drawings(), reference.config.vision_config.image_size
+    def __init__(self, reference, drawings=None):
+        """`drawings`: other pictures of the sample's things, {name: PIL image}."""
+        self.drawings, self.size = drawings or sample_drawings(), reference.config.vision_config.image_size
         self.model = SigLIP(reference.config).eval()
         self.model.load_state_dict(reference.model.state_dict())
         self.pixels = reference.preprocess(*self.drawings.values())
         self.ids = reference.tokenize(*[f"a drawing of a {name}" for name in self.drawings])
         with torch.no_grad():
             self.images, self.texts = self.model.encode(self.pixels, self.ids)
+        self.said = {}
+
+    def names(self, images, texts=None):
+        """The name that each image vector is closest to. (images, width) -> list"""
+        closest = (images @ (self.texts if texts is None else texts).T).argmax(dim=1)
+        return [list(self.drawings)[index] for index in closest]
+
+    def says(self, mistake=None):
+        """The name that each drawing gets while every block of the mistake's kind makes it; None if an error is raised."""
+        if mistake not in self.said:
+            try:
+                self.said[mistake] = self.names(*self.with_mistake(mistake))
+            except (RuntimeError, IndexError):  # a shape that no longer fits
+                self.said[mistake] = None
+        return self.said[mistake]
+
+    def with_mistake(self, mistake):
+        """-> the vectors of all drawings and of all names"""
+        if mistake and mistake.stage == "preprocessing":
+            pixels = torch.cat([mistake.wrong(drawing, self.size) for drawing in self.drawings.values()])
+            return self.vectors(self.model.vision_model, pixels), self.texts
+        if mistake and mistake.stage == "text vector":
+            return self.images, self.vectors(self.model.text_model, self.ids, mistake)
+        return (self.vectors(self.model.vision_model, self.pixels, mistake) if mistake else self.images), self.texts
 
     def named_right(self, mistake=None):
         """How many drawings are named right while every block of the mistake's kind makes it; None if an error is raised."""
-        images, texts = self.images, self.texts
-        try:
-            if mistake and mistake.stage == "preprocessing":
-                pixels = torch.cat([mistake.wrong(drawing, self.size) for drawing in self.drawings.values()])
-                images = self.vectors(self.model.vision_model, pixels)
-            elif mistake and mistake.stage == "text vector":
-                texts = self.vectors(self.model.text_model, self.ids, mistake)
-            elif mistake:
-                images = self.vectors(self.model.vision_model, self.pixels, mistake)
-            return ((images @ texts.T).argmax(dim=1) == torch.arange(len(texts))).sum().item()
-        except (RuntimeError, IndexError):  # a shape that no longer fits
-            return None
+        said = self.says(mistake)
+        return None if said is None else sum(map(str.__eq__, said, self.drawings))
 
     @torch.no_grad()
     def vectors(self, tower, inputs, mistake=None):
         """What the tower makes of its inputs with a mistake in it, each of length 1."""
-        hooks = []
+        blocks = []
         if mistake:
             if mistake.stage == "attention head":  # one head is no part of the model: the mistake of this name in all heads
                 mistake = next(other for other in CATALOGUE if other.stage == "attention" and other.name == mistake.name)
@@ -65,13 +82,14 @@ class Judge:
             if isinstance(wrong, Edit) and wrong.output is not None:
                 wrong = Edit(wrong.block, *wrong.changes)  # all that the tower returns
             blocks = [part for part in tower.modules() if type(part) is BLOCKS[mistake.stage]]
-            hooks = [part.register_forward_hook(lambda part, given, _: wrong(part, *given)) for part in blocks]
+            for part in blocks:
+                part.forward = functools.partial(wrong, part)
         try:
             result = tower(inputs)
             return F.normalize(result[1] if isinstance(result, tuple) else result, dim=-1)
         finally:
-            for hook in hooks:
-                hook.remove()
+            for part in blocks:
+                del part.forward  # the class's own one is back
 
 
 class CaptionJudge:

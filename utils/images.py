@@ -30,6 +30,13 @@ NOT_IMAGES = {
 }
 
 
+def must_be_image(image):
+    """Raise a LessonError for anything but a PIL image."""
+    if not isinstance(image, Image.Image):
+        way = "read_image(path) or Image.fromarray(array) makes one"
+        raise LessonError(f"a {type(image).__name__} is not a PIL image; {way}")
+
+
 def convertible(image):
     """An opened image file -> a PIL image of a mode that `to_rgb` gets right. A LessonError if none can be right."""
     if image.mode == "La":

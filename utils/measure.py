@@ -6,9 +6,10 @@ from types import SimpleNamespace
 
 from utils.siglip import Encoder
 
+import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
+from PIL import Image, ImageColor
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -134,10 +135,13 @@ def xavier(layers):
 
 
 @torch.no_grad()
-def mean_text_vectors(reference, text_model, names, templates):
-    """For each name, the mean of the unit vectors of all templates, of length 1 again. -> (names, width)"""
-    vectors = [text_model(reference.tokenize(*[template.format(name) for name in names]))[1] for template in templates]
-    return F.normalize(sum(F.normalize(vector, dim=-1) for vector in vectors), dim=-1)
+def at_every_place(text_model, ids):
+    """What the text tower's head would give if it read another place than the last. (texts, tokens) -> (tokens, texts, width)
+
+    Every vector has length 1.
+    """
+    hidden, _ = text_model(ids)
+    return F.normalize(text_model.head(hidden), dim=-1).transpose(0, 1)
 
 
 def clip_loss(logits):
@@ -265,6 +269,13 @@ def smoothness(filters):
     waves = filters - filters.mean((-2, -1), keepdim=True)
     left, right = waves[..., :-1], waves[..., 1:]
     return ((left * right).sum() / (left.square().sum() * right.square().sum()).sqrt()).item()
+
+
+def painted(drawing, colour):
+    """The drawing on paper of another colour, given by its name: whatever is almost white is painted."""
+    pixels = np.array(drawing.convert("RGB"))
+    pixels[(pixels >= 250).all(axis=-1)] = ImageColor.getrgb(colour)
+    return Image.fromarray(pixels)
 
 
 def copies(drawing, number):

@@ -60,7 +60,7 @@ class Edit:
     def __call__(self, block, *inputs):
         wrong = copy.copy(block)
         wrong.__class__ = self.wrong_block
-        result = wrong.forward(*inputs)  # not what hooks make of it: one of them may be this mistake
+        result = self.wrong_block.forward(wrong, *inputs)  # not the block's own forward: it may be this mistake (utils.answers)
         return result if self.output is None else result[self.output]
 
 
@@ -567,6 +567,11 @@ def words_and_end(ids):
 
 
 @torch.no_grad()
+def with_hidden(text_model, ids):
+    return text_model.forward(ids)[0]
+
+
+@torch.no_grad()
 def with_ids(text_model, ids):
     return text_model.forward(ids)[1]
 
@@ -605,6 +610,26 @@ TEXT_VECTOR = [
     Mistake(
         "text vector", "mean", "the mean over all positions is pooled; SigLIP pools the last one",
         "sentence embedding models", Edit(siglip.TextTransformer, (POOLED, "self.head(x.mean(dim=1))"), output=1),
+    ),
+]  # fmt: skip
+
+# stage "every place": (TextTransformer, ids) -> (tokens, texts, width), vectors of length 1
+EVERY_PLACE = [
+    Mistake(
+        "every place", "head skipped", "the last linear layer, head, is missing",
+        "generic", lambda model, ids: F.normalize(with_hidden(model, ids), dim=-1).transpose(0, 1),
+    ),
+    Mistake(
+        "every place", "not normalised", "the vectors are not brought to length 1",
+        "generic", lambda model, ids: model.head(with_hidden(model, ids)).transpose(0, 1),
+    ),
+    Mistake(
+        "every place", "texts first", "the texts come first, then the places; here it is the other way round",
+        "generic", lambda model, ids: F.normalize(model.head(with_hidden(model, ids)), dim=-1),
+    ),
+    Mistake(
+        "every place", "normalised over the places", "the vectors are normalised along the places; each is to have length 1 by itself",
+        "generic", lambda model, ids: F.normalize(model.head(with_hidden(model, ids)), dim=1).transpose(0, 1),
     ),
 ]  # fmt: skip
 
@@ -932,8 +957,8 @@ GRID_ANGLES = [
 
 CATALOGUE = [
     *PREPROCESSING, *EMBEDDINGS, *PUT_TOGETHER, *ATTENTION_HEAD, *ATTENTION, *MLP, *LAYER_NORM, *ENCODER_LAYER, *ENCODER,
-    *POOLING_HEAD, *HIDDEN_PATCHES, *LAST_HIDDEN_STATE, *POOLED_VECTOR, *TRIMMED_TOWER, *PIXEL_SHUFFLE, *TEXT_VECTOR, *LOGITS,
-    *PROBABILITIES, *LOSS, *LOSS_GRADIENT, *RMS_NORM, *GROUPED_QUERIES, *GEMMA_LAYER, *GRID_ANGLES,
+    *POOLING_HEAD, *HIDDEN_PATCHES, *LAST_HIDDEN_STATE, *POOLED_VECTOR, *TRIMMED_TOWER, *PIXEL_SHUFFLE, *TEXT_VECTOR, *EVERY_PLACE,
+    *LOGITS, *PROBABILITIES, *LOSS, *LOSS_GRADIENT, *RMS_NORM, *GROUPED_QUERIES, *GEMMA_LAYER, *GRID_ANGLES,
     *VLM_LOGITS, *VLM_LOSS, *VLM_LOG_PROBABILITY,
 ]  # fmt: skip
 

@@ -7,7 +7,7 @@ from utils.siglip import read_image
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
+from PIL import Image, ImageDraw
 
 ROOT = Path(__file__).parents[1]
 SAMPLE = ROOT / "models" / "siglip-mini-patch16-224" / "sample"
@@ -33,6 +33,20 @@ def scene_of(drawings):
     for drawing, corner in zip(drawings, [(0, 0), (224, 0), (0, 224), (224, 224)]):
         scene.paste(drawing, corner)
     return scene
+
+
+def wide_file(drawing):
+    """A drawing on white as a file that one may find: wide, 672 x 448, the drawing at its left, transparent around it.
+
+    Under what is transparent lies black, as in many PNG files.
+    """
+    drawing, sentinel = drawing.resize((448, 448), Image.Resampling.BICUBIC), (255, 0, 255)
+    filled = drawing.copy()
+    ImageDraw.floodfill(filled, (0, 0), sentinel, thresh=12)
+    opaque = Image.fromarray((np.array(filled) != sentinel).any(axis=-1))
+    file = Image.new("RGBA", (672, 448))
+    file.paste(drawing, (0, 0), opaque)
+    return file
 
 
 def our_patch(side):

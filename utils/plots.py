@@ -118,21 +118,20 @@ def show_channels(pixel_values, alt):
     show(figure, alt, photographs=True)
 
 
-def show_value_histograms(groups, alt):
-    """How often each pixel value occurs. `groups`: {title: (1, 3, height, width) tensor}, one panel each, same axes."""
-    figure, axes = plt.subplots(1, len(groups), figsize=(11, 2.8), sharey=True, sharex=True)
-    for axis, (title, pixels) in zip(axes, groups.items()):
-        for (name, colour), channel, style in zip(CHANNELS.items(), pixels[0], ("-", "--", ":")):
-            levels = np.unique(channel)  # whole grey levels: bins of four levels each, or the counts would jump up and down
-            step = 4 * np.diff(levels).min()
-            edges = np.arange(levels[0] - step / 8, levels[-1] + step, step)
-            axis.hist(channel.flatten(), bins=edges, histtype="step", color=colour, linestyle=style, linewidth=1.6, label=name)
-        axis.axvspan(-1, 1, color="#DDDDDD", alpha=0.5, zorder=0, label="−1 to 1")
-        axis.set_title(title)
-        axis.set_xlabel("pixel value")
-    axes[0].set_ylabel("pixels")
-    axes[0].legend(frameon=False, fontsize=9)
-    show(figure, alt)
+def show_planes(pixel_values, alt):
+    """A small picture (1, 3, rows, columns) in colour, and its three channels with their numbers written in, in tenths."""
+    figure, axes = plt.subplots(2, 2, figsize=(11, 11))
+    axes[0, 0].imshow(to_picture(pixel_values))
+    axes[0, 0].set_title("in colour")
+    for axis, name, channel in zip(axes.flat[1:], CHANNELS, pixel_values[0]):
+        axis.imshow(channel, cmap="gray", vmin=-1, vmax=1)
+        axis.set_title(f"channel {list(CHANNELS).index(name)}: {name}")
+        for (row, column), number in np.ndenumerate(channel):
+            ink = "black" if number > 0 else "white"
+            axis.text(column, row, f"{round(float(number), 1) + 0.0:.1f}", ha="center", va="center", color=ink, fontsize=7)
+    for axis in axes.flat:
+        axis.set(xlabel="column (pixels)", ylabel="row (pixels)")
+    show(figure, alt, photographs=True)
 
 
 def show_maps(maps, alt, columns=4, colour="value", xlabel="column (patches)", ylabel="row (patches)", limits=None, size=2.7):
@@ -223,7 +222,7 @@ def show_lines(panels, alt, xlabel, ylabel, log=False, height=3.0, level=None, j
     styles = list(zip(COLOURS.values(), 2 * ("-", "--", "-.", ":"), 2 * ("o", "s", "^", "D")))
     for axis, (title, lines) in zip(axes[0], panels.items()):
         for (label, (x, y)), (colour, line, shape) in zip(lines.items(), styles):
-            marker = shape if len(x) < 20 else None
+            marker = shape if len(x) < 20 or not joined else None
             axis.plot(
                 x,
                 y,
@@ -232,7 +231,7 @@ def show_lines(panels, alt, xlabel, ylabel, log=False, height=3.0, level=None, j
                 linewidth=2,
                 label=label,
                 marker=marker,
-                markersize=4 if joined else 7,
+                markersize=4 if joined else 6,
             )
         if level:
             axis.axhline(level[1], color=COLOURS["residual"], linestyle=":", label=level[0])

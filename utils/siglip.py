@@ -5,8 +5,7 @@ come from transformers' `SiglipVisionConfig` and `SiglipTextConfig`; parameter n
 transformers', so that a pretrained state dict loads with `strict=True`.
 """
 
-from utils.errors import LessonError
-from utils.images import open_image
+from utils.images import must_be_image, open_image
 
 import numpy as np
 import torch
@@ -30,10 +29,7 @@ def read_image(path):
 
 def preprocess(image, size, resample=Image.Resampling.BICUBIC):
     """PIL image -> pixel values (1, 3, size, size) in [-1, 1]: a squashed square, colours first."""
-    if not isinstance(image, Image.Image):
-        kind = type(image).__name__
-        way = "read_image(path) or Image.fromarray(array) makes one"
-        raise LessonError(f"a {kind} is not a PIL image; {way}")
+    must_be_image(image)
     squashed = to_rgb(image).resize((size, size), resample)
     values = (np.asarray(squashed) / 255).astype(np.float32)  # (size, size, 3) in [0, 1]
     values = (values - 0.5) / 0.5  # in [-1, 1]
