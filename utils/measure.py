@@ -42,6 +42,24 @@ def quarters(side):
     return (2 * far[:, None] + far).flatten(), middles
 
 
+def looks_by_step(weights, reach):
+    """How much a patch looks at the one so many rows further down and columns to the right, in equal shares of the tokens.
+
+    Attention (scenes, heads, patches, tokens) -> the mean of all patches that have one there, (heads, steps, steps)
+    """
+    patches, tokens = weights.shape[-2:]
+    side = round(patches**0.5)
+    grid = tokens * weights[..., :patches].mean(dim=0).unflatten(-1, (side, side)).unflatten(1, (side, side))
+    steps = torch.zeros(len(grid), 2 * reach + 1, 2 * reach + 1)
+    for down in range(-reach, reach + 1):
+        for right in range(-reach, reach + 1):
+            rows = torch.arange(max(0, -down), min(side, side - down))
+            columns = torch.arange(max(0, -right), min(side, side - right))
+            there = grid[:, rows[:, None], columns, rows[:, None] + down, columns + right]  # (heads, rows, columns)
+            steps[:, down + reach, right + reach] = there.mean(dim=(1, 2))
+    return steps
+
+
 @torch.no_grad()
 def with_neighbours_swapped(layers, x):
     """Cosine similarity of the layers' result with and without a layer and its next one exchanged. -> (layers - 1)"""
