@@ -20,7 +20,7 @@ test:
 test-all:
 	$(PYTHON) utils/start.py test-all
 
-# The trainings of notebooks 08 and 10, each with three other seeds: some minutes more.
+# The trainings of notebooks 08 and 11, each with three other seeds: some minutes more.
 test-training: .venv/ready
 	$(RUN) -m pytest -m training tests
 

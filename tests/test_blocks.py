@@ -6,17 +6,20 @@ import subprocess
 import sys
 
 from utils import mistakes
+from utils.answers import CaptionJudge
 from utils.checks import CheckError, compare
+from utils.gemma import Gemma, GroupedQueryAttention, RMSNorm
 from utils.measure import at_every_place, pool_in_torchs_order
 from utils.mistakes import CATALOGUE, EQUIVALENT, Edit, explain, put_together
 from utils.parity import random_model
 from utils.siglip import AttentionHead, SigLIP, TrimmedTower, VisionTransformer, sigmoid_loss
-from utils.vlm import VisionLanguageModel, answer_loss, generate, load_parts
+from utils.vlm import VisionLanguageModel, added_mask, answer_loss, generate, load_parts, prefix_mask
 
 import pytest
 import torch
 from transformers import (
     GemmaConfig,
+    GemmaModel,
     PaliGemmaConfig,
     PaliGemmaForConditionalGeneration,
     SiglipConfig,
@@ -109,6 +112,43 @@ def tiny_vlm(pixels):
     return ours, ids, right, theirs, whole[:, : patches + PROMPT]
 
 
+def random_gemma(**sizes):
+    """transformers' Gemma and the hand-built one with the same random weights, and inputs: vectors, a prefix mask, places."""
+    theirs = random_model(GemmaModel, GemmaConfig(**GEMMA | sizes))
+    theirs.set_attn_implementation("eager")
+    for parameter in theirs.layers.parameters():
+        parameter.data.mul_(5 if parameter.ndim == 2 else 1)  # as large as trained ones: else an activation is nearly a line
+    ours = Gemma(theirs.config).eval()
+    ours.load_state_dict(theirs.state_dict())
+    x = torch.randn(2, 9, theirs.config.hidden_size, generator=torch.Generator().manual_seed(2))
+    return theirs, ours, (x, added_mask(prefix_mask(5, 9)), torch.arange(1, 10))
+
+
+GEMMA = dict(vocab_size=50, hidden_size=48, intermediate_size=80, num_hidden_layers=2)
+GEMMA |= dict(num_attention_heads=4, num_key_value_heads=2, head_dim=16, pad_token_id=0)
+
+
+@pytest.fixture(scope="module")
+@torch.no_grad()
+def gemma_stages():
+    theirs, ours, (x, mask, places) = random_gemma()
+    layer, their_layer, turned = ours.layers[1], theirs.layers[1], theirs.rotary_emb(x, places[None])
+    given = dict(attention_mask=mask, position_embeddings=turned)
+    return {
+        "RMS norm": ((layer.input_layernorm, x / 1000), their_layer.input_layernorm(x / 1000)),
+        "grouped queries": ((layer.self_attn, x, mask, places), their_layer.self_attn(x, **given)[0]),
+        "Gemma layer": ((layer, x, mask, places), their_layer(x, **given)),
+        "grid angles": ((3, 8, 100.0), two_numbers(3, 8, 100.0)),
+    }
+
+
+def two_numbers(side, head_width, theta):
+    """RoPE's angles of a grid, one by one."""
+    speeds = [theta ** (-4 * pair / head_width) for pair in range(head_width // 4)]
+    places = [(row, column) for row in range(side) for column in range(side)]
+    return torch.tensor([[along * speed for along in place for speed in speeds] for place in places])
+
+
 def pixel_shuffle(sequence):
     """Each square of 2 x 2 patches as one token, by torch's own function, which keeps the width together, not the patch."""
     side = round(sequence.shape[1] ** 0.5)
@@ -139,7 +179,7 @@ def log_probability(ids, theirs):
 
 
 @pytest.fixture(scope="module")
-def stages(pair, pixels, two_towers, tiny_vlm):
+def stages(pair, pixels, two_towers, tiny_vlm, gemma_stages):
     """For each stage: the right inputs of the hand-built block, and what transformers makes of them."""
     theirs, ours = pair
     siglip, ids, both, square = two_towers
@@ -153,7 +193,7 @@ def stages(pair, pixels, two_towers, tiny_vlm):
         trimmed = TrimmedTower(theirs.config)
         trimmed.load_state_dict({name: ours.state_dict()[name] for name in trimmed.state_dict()})
         small = x / 1000  # shows where eps stands
-        return {
+        return gemma_stages | {
             "embeddings": ((ours.embeddings, pixels), whole.hidden_states[0]),
             "put together": ((cut(pixels[:1], theirs.config.patch_size),), pixels[:1]),
             "attention head": ((head_of(layer.self_attn, theirs.config), x), head),
@@ -206,6 +246,7 @@ def test_the_right_block_passes_and_is_no_mistake(stage, stages, capsys):
             "VLM log probability": mistakes.summed,
         }
         functions["hidden patches"] = lambda head, x, hidden: head(x[:, ~hidden])
+        functions["grid angles"] = mistakes.grid_angles
         functions["put together"] = put_together((2, 0, 3, 1, 4))
         ours = functions[stage](block, *inputs) if stage in functions else block(*inputs)
     if isinstance(ours, tuple):
@@ -220,6 +261,7 @@ def test_the_right_block_passes_and_is_no_mistake(stage, stages, capsys):
         "hidden patches",
         "pooled vector",
         "logits",
+        "grid angles",
     )
     compare(stage, ours, right, 1e-6 if reordered else 0, stage, (block, *inputs))
     difference = (ours - right).abs().max().item()
@@ -251,6 +293,69 @@ def test_the_original_block_is_left_alone(stages):
         mistake.wrong(*inputs)
         assert type(inputs[0]) is before[0]
         assert all(torch.equal(weight, before[1][name]) for name, weight in inputs[0].state_dict().items())
+
+
+# Gemma
+
+SHAPES = {
+    "one head of keys": dict(num_key_value_heads=1),
+    "two heads of keys": dict(),
+    "as many keys as queries": dict(num_key_value_heads=4),
+    "heads wider than width / heads": dict(head_dim=40),
+    "narrow heads": dict(head_dim=6),
+    "large theta": dict(rope_parameters={"rope_type": "default", "rope_theta": 1e6}),
+    "another eps": dict(rms_norm_eps=1e-3),
+    "with biases": dict(attention_bias=True),
+    "one layer": dict(num_hidden_layers=1),
+}
+
+
+@pytest.mark.parametrize("sizes", SHAPES.values(), ids=SHAPES)
+@torch.no_grad()
+def test_gemma_by_hand_equals_transformers(sizes, capsys):
+    theirs, ours, (x, mask, places) = random_gemma(**sizes)
+    run = theirs(inputs_embeds=x, attention_mask=mask, position_ids=places[None])
+    compare("hidden state", ours(x, mask, places), run.last_hidden_state)
+    ids = torch.tensor([[2, 7, 49, 1]])
+    compare("tokens", ours.embed(ids), theirs.embed_tokens(ids))
+    theirs.set_attn_implementation("sdpa")
+    fused = theirs(inputs_embeds=x, attention_mask=mask, position_ids=places[None]).last_hidden_state
+    compare("fused attention", ours(x, mask, places), fused, 1e-5)
+
+
+@torch.no_grad()
+def test_the_norm_computes_in_32_bits_whatever_the_model_computes_in():
+    theirs, ours, (x, *_) = random_gemma()
+    norm, their_norm = ours.norm.bfloat16(), theirs.norm.bfloat16()
+    assert norm(x.bfloat16()).dtype == torch.bfloat16
+    assert torch.equal(norm(x.bfloat16()), their_norm(x.bfloat16()))
+
+
+def test_repeating_keys_as_a_whole_matters_only_where_there_are_several():
+    mistake = next(mistake for mistake in mistakes.GROUPED_QUERIES if mistake.name == "keys and values repeated as a whole")
+    for heads, matters in ((1, False), (2, True), (4, False)):
+        _, ours, inputs = random_gemma(num_key_value_heads=heads)
+        attention = ours.layers[0].self_attn
+        assert isinstance(attention, GroupedQueryAttention) and isinstance(ours.norm, RMSNorm)
+        with torch.no_grad():
+            assert torch.allclose(mistake.wrong(attention, *inputs), attention(*inputs), atol=1e-5) != matters
+
+
+def test_the_judge_of_captions_counts_those_that_are_said_to_the_letter():
+    _, ours, (x, mask, places) = random_gemma()
+    with torch.no_grad():
+        said = ours.logits(ours(x, mask, places))[:, 4:-1].argmax(dim=-1)  # what it says after the prefix of 5
+    wrong = said.clone()
+    wrong[1, 2] += 1
+    padded = wrong.clone()
+    padded[1, 2:] = 0
+    for ids, right in ((said, 2), (wrong, 1), (padded, 2)):
+        judge = CaptionJudge(ours, x, ids, 0, mask, places)
+        assert judge.named_right() == right
+    judge = CaptionJudge(ours, x, said, 0, mask, places)
+    assert min(map(judge.named_right, mistakes.GEMMA_LAYER)) < 2
+    assert judge.said(positions=places + 7) == 2
+    assert judge.said(lambda layer, x, mask, positions: 0 * x) < 2
 
 
 # Generation

@@ -76,7 +76,7 @@ def siglip2_checkpoint(tmp_path_factory):
     learner.normalizer = normalizers.Replace(" ", "▁")
     learner.pre_tokenizer = pre_tokenizers.Split("▁", "merged_with_next")
     special = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>"] + [f"<0x{byte:02X}>" for byte in range(256)]
-    captions = (ROOT / "notebooks" / "images" / "scenes.txt").read_text(encoding="utf-8").splitlines()
+    captions = (BUNDLED_VLM / "sample" / "scenes.txt").read_text(encoding="utf-8").splitlines()
     learner.train_from_iterator(captions, trainers.BpeTrainer(vocab_size=700, special_tokens=special, show_progress=False))
     learned = json.loads(learner.to_str())["model"]
     merges = [tuple(merge) for merge in learned["merges"]]

@@ -218,7 +218,13 @@ WRONG_ANSWERS = {
         ),
     ],
     "mended_attention": [
-        ("def mended_attention(block, x): return broken(block, x)", "divided by sqrt(width) instead of sqrt(head width)"),
+        (
+            "def mended_attention(block, x):\n"
+            "    q, k, v = (split_heads(f(x), block.heads) for f in (block.q_proj, block.k_proj, block.v_proj))\n"
+            "    weights = (q @ k.transpose(-1, -2) * x.shape[-1] ** -0.5).softmax(-1)\n"
+            "    return block.out_proj(merge_heads(weights @ v))",
+            "divided by sqrt(width) instead of sqrt(head width)",
+        ),
         (
             "def mended_attention(block, x):\n"
             "    q, k, v = (split_heads(f(x), block.heads) for f in (block.q_proj, block.k_proj, block.v_proj))\n"
@@ -481,6 +487,90 @@ WRONG_ANSWERS = {
             "It is right above, but not for another input",
         ),
     ],
+    "rms_norm": [
+        (
+            "def rms_norm(x, weight, eps): return x / (x.square().mean(-1, True) + eps).sqrt() * weight",
+            "Gemma stores how far it is from 1",
+        ),
+        (
+            "def rms_norm(x, weight, eps): return x / (x.square().mean(-1, True).sqrt() + eps) * (1 + weight)",
+            "it belongs to the mean square, inside the root",
+        ),
+        ("def rms_norm(x, weight, eps): return x / x.square().mean(-1, True).sqrt() * (1 + weight)", "eps is forgotten"),
+        (
+            "def rms_norm(x, weight, eps):\n"
+            "    x = x - x.mean(-1, True)\n"
+            "    return x / (x.square().mean(-1, True) + eps).sqrt() * (1 + weight)",
+            "the mean is subtracted first, as in LayerNorm",
+        ),
+        (
+            "def rms_norm(x, weight, eps): return x / (x.square().sum(-1, True) + eps).sqrt() * (1 + weight)",
+            "of the sum of squares",
+        ),
+        ("def rms_norm(x, weight, eps): return x / (x.square().mean(-1, True) + eps) * (1 + weight)", "not by the root of it"),
+        ("def rms_norm(x, weight, eps): return x / (x.square().mean(-1, True) + eps).sqrt()", "the weight is forgotten"),
+        (
+            "def rms_norm(x, weight, eps): return F.rms_norm(x, weight.shape, 1 + weight, 1e-6)",
+            "It is right above, but not for another input",
+        ),
+    ],
+    "mended_groups": [
+        (
+            "def mended_groups(attention, x, mask, positions):\n"
+            "    queries = split_heads(attention.q_proj(x), attention.heads)\n"
+            "    keys, values = (split_heads(part(x), attention.shared) for part in (attention.k_proj, attention.v_proj))\n"
+            "    angles = rope_angles(positions, queries.shape[-1], attention.theta)\n"
+            "    times = attention.heads // attention.shared\n"
+            "    keys, values = (turn(part, angles).repeat_interleave(times, dim=1) for part in (keys, values))\n"
+            "    return attention.o_proj(merge_heads(attend_masked(turn(queries, angles), keys, values, mask)))",
+            "the values are turned, too",
+        ),
+        (
+            "def mended_groups(attention, x, mask, positions):\n"
+            "    queries = split_heads(attention.q_proj(x), attention.heads)\n"
+            "    keys, values = (split_heads(part(x), attention.shared) for part in (attention.k_proj, attention.v_proj))\n"
+            "    angles = rope_angles(positions, queries.shape[-1], attention.theta)\n"
+            "    times = attention.heads // attention.shared\n"
+            "    keys, values = (part.repeat(1, times, 1, 1) for part in (turn(keys, angles), values))\n"
+            "    return attention.o_proj(merge_heads(attend_masked(turn(queries, angles), keys, values, mask)))",
+            "keys and values are repeated as a whole",
+        ),
+        (
+            "def mended_groups(attention, x, mask, positions):\n"
+            "    queries = split_heads(attention.q_proj(x), attention.heads)\n"
+            "    keys, values = (split_heads(part(x), attention.shared) for part in (attention.k_proj, attention.v_proj))\n"
+            "    keys, values = (part.repeat_interleave(2, dim=1) for part in (keys, values))\n"
+            "    return attention.o_proj(merge_heads(attend_masked(queries, keys, values, mask)))",
+            "neither queries nor keys are turned",
+        ),
+    ],
+    "grid_angles": [
+        (
+            "def grid_angles(side, width, theta): return right_grid_angles(side, width, theta).roll(width // 4, dims=1)",
+            "are exchanged",
+        ),
+        (
+            "def grid_angles(side, width, theta): return rope_angles(torch.arange(side**2), width, theta)",
+            "number is used as its place",
+        ),
+        (
+            "def grid_angles(side, width, theta):\n"
+            "    n = torch.arange(side**2)\n"
+            "    return torch.cat([rope_angles(n // side, width, theta)[:, : width // 4],\n"
+            "                      rope_angles(n % side, width, theta)[:, width // 4 :]], dim=1)",
+            "each half needs all speeds",
+        ),
+        (
+            "def grid_angles(side, width, theta):\n"
+            "    rows = rope_angles(torch.arange(side**2) // side, width // 2, theta)\n"
+            "    return torch.cat([rows, rows], dim=1)",
+            "the column is lost",
+        ),
+        (
+            "def grid_angles(side, width, theta): return right_grid_angles(14, 64, theta)",
+            "It is right above, but not for another",
+        ),
+    ],
     "cache_bytes": [
         ("def cache_bytes(c, n): return c.num_hidden_layers * c.num_key_value_heads * c.head_dim * n * 4", "too few"),
         ("def cache_bytes(c, n): return 2 * c.num_hidden_layers * c.num_attention_heads * c.head_dim * n * 4", "too many"),
@@ -728,12 +818,12 @@ def test_cells_are_short(notebook):
 
 @pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
 def test_its_blocks_are_the_ones_in_utils(notebook):
-    sources = [(ROOT / "utils" / name).read_text(encoding="utf-8") for name in ("siglip.py", "vlm.py")]
+    sources = [(ROOT / "utils" / name).read_text(encoding="utf-8") for name in ("siglip.py", "gemma.py", "vlm.py")]
     parsed = [node for source in sources for node in ast.parse(source).body]
     finished = {node.name: ast.dump(node) for node in parsed if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
     blocks = [node for cell in code_cells(notebook) for node in ast.parse(cell.source).body if hasattr(node, "name")]
     shared = [node for node in blocks if node.name in finished]
-    assert shared, "a notebook builds at least one block of utils/siglip.py or utils/vlm.py"
+    assert shared, "a notebook builds at least one block of utils"
     for node in shared:
         assert ast.dump(node) == finished[node.name], node.name
 

@@ -30,6 +30,8 @@ BLOCKS = {
 class Judge:
     """The whole hand-built model, asked for the name of each sample drawing: among the names of them all, by a caption each."""
 
+    column = "named right"
+
     def __init__(self, reference, drawings=None):
         """`drawings`: other pictures of the sample's things, {name: PIL image}."""
         self.drawings, self.size = drawings or sample_drawings(), reference.config.vision_config.image_size
@@ -88,3 +90,32 @@ class Judge:
         finally:
             for part in blocks:
                 del part.forward  # the class's own one is back
+
+
+class CaptionJudge:
+    """The hand-built Gemma, asked to describe scenes: how many of the captions does it say, to the letter?
+
+    It is shown scenes, prompt and caption as one sequence, and says a caption if each token of it is the most likely one after
+    those before it. `sequences` (scenes, tokens, width); `ids` (scenes, captions' tokens), filled up with `padding`.
+    """
+
+    column = "described as before"
+
+    def __init__(self, model, sequences, ids, padding, mask, positions):
+        self.model, self.drawings, self.ids, self.padding = model, sequences, ids, padding
+        self.mask, self.positions = mask, positions
+
+    def named_right(self, mistake=None):
+        """How many captions are said while every layer makes the mistake."""
+        return self.said(mistake.wrong if mistake else None)
+
+    @torch.no_grad()
+    def said(self, run=None, positions=None):
+        """How many captions are said, with other positions, or by layers that `run(layer, x, mask, positions)` runs."""
+        count, positions = 0, self.positions if positions is None else positions
+        for x, ids in zip(self.drawings.split(8), self.ids.split(8)):  # a few at a time stay in the processor's cache
+            for layer in self.model.layers:
+                x = run(layer, x, self.mask, positions) if run else layer(x, self.mask, positions)
+            best = self.model.logits(self.model.norm(x[:, -ids.shape[1] - 1 : -1])).argmax(dim=-1)
+            count += ((best == ids) | (ids == self.padding)).all(dim=1).sum().item()
+        return count

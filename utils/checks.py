@@ -161,7 +161,7 @@ def move(mistake, inputs, right):
 def show_mistakes(stage, inputs, right, judge=None, first=None):
     """Run all known mistakes of a stage on `inputs`; show, smallest first, how far each moves the result from `right`.
 
-    `judge`: a `utils.answers.Judge`; then each row also says how many drawings the whole model names right with the mistake.
+    `judge`: one of `utils.answers`; then each row also says how many drawings the whole model names right with the mistake.
     `first`: the names of those that are shown; the others are folded (all are shown without it).
     """
     rows = []
@@ -174,7 +174,7 @@ def show_mistakes(stage, inputs, right, judge=None, first=None):
     unknown = set(first or ()) - {name for _, name, _ in rows}
     if unknown:
         raise LessonError(f"no mistake of the stage {stage} is called {', '.join(sorted(unknown))}")
-    answer = [f"named right (of {len(judge.drawings)}; without mistakes {judge.named_right()})"] if judge else []
+    answer = [f"{judge.column} (of {len(judge.drawings)}; without mistakes {judge.named_right()})"] if judge else []
     head = "".join(f"| {title} " for title in ("moves", *answer, "when")) + "|\n" + "|---:" * (1 + len(answer)) + "|:---|\n"
 
     def table(shown):

@@ -28,6 +28,7 @@ SERIES = {
     "08": "learning",
     "09": "trimmed\ntower",
     "10": "language\nmodel",
+    "11": "vision +\nlanguage",
 }
 # Colours are for what flows through a model; what works on it is neutral. The dictionary of colours stands in utils.plots.
 FAINT, MODULE = "#DADAD4", "#D5E0EA"
@@ -91,14 +92,14 @@ def save(figure, name):
 
 
 def you_are_here(number):
-    """The ten notebooks in a row, one of them lit."""
+    """The eleven notebooks in a row, one of them lit."""
     figure, axis = new_figure(12.4, 1.5)
     for index, (title, text) in enumerate(SERIES.items()):
-        here, x = title == number, 0.71 + index * 1.22
-        box(axis, x, 0.6, 1.02, 0.8, text, "image" if here else FAINT)
+        here, x = title == number, 0.62 + index * 1.116
+        box(axis, x, 0.6, 0.94, 0.8, text, "image" if here else FAINT)
         label(axis, x, 1.22, title, 12, weight="bold" if here else None)
         if index:
-            arrow(axis, (x - 0.69, 0.6), (x - 0.52, 0.6))
+            arrow(axis, (x - 0.63, 0.6), (x - 0.48, 0.6))
     save(figure, f"you_are_here_{number}")
 
 
@@ -213,6 +214,28 @@ def encoder_layer():
     label(axis, 9.3, 2.9, "each token for itself", 10)
     label(axis, 6.2, 0.25, "residual stream: nothing is replaced, only added", 11)
     save(figure, "encoder_layer")
+
+
+def gemma_layer():
+    """A layer of Gemma: the residual stream is SigLIP's, its boxes are not."""
+    figure, axis = new_figure(12.4, 3.9)
+    stream = 1.0
+    arrow(axis, (0.9, stream), (11.4, stream))
+    label(axis, 0.5, stream, "x\n(tokens,\nwidth)")
+    label(axis, 11.9, stream, "x\n(tokens,\nwidth)")
+    for x, block in ((2.0, "grouped-query\nattention"), (6.8, "gated MLP")):
+        box(axis, x + 0.75, 2.2, 1.2, 0.8, "RMSNorm", MODULE)
+        box(axis, x + 2.5, 2.2, 1.5, 0.8, block, MODULE)
+        arrow(axis, (x, stream), (x, 2.2), (x + 0.15, 2.2))
+        arrow(axis, (x + 1.35, 2.2), (x + 1.75, 2.2))
+        arrow(axis, (x + 3.25, 2.2), (x + 3.75, 2.2), (x + 3.75, stream + 0.16))
+        plus(axis, x + 3.75, stream)
+    box(axis, 3.2, 3.4, 2.0, 0.6, "places: RoPE turns\nqueries and keys", "position", 10)
+    box(axis, 5.55, 3.4, 1.9, 0.6, "mask: who may\nlook at whom", "position", 10)
+    arrow(axis, (4.15, 3.1), (4.15, 2.6))
+    arrow(axis, (4.85, 3.1), (4.85, 2.6))
+    label(axis, 6.2, 0.25, "the residual stream is as in SigLIP; everything in a box is not", 11)
+    save(figure, "gemma_layer")
 
 
 def map_head():
@@ -388,6 +411,7 @@ def main():
         attention_head,
         multi_head,
         encoder_layer,
+        gemma_layer,
         map_head,
         architecture,
         two_towers,

@@ -9,7 +9,7 @@ from utils.siglip import Encoder
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image, ImageColor
+from PIL import Image, ImageColor, ImageDraw
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -40,6 +40,24 @@ def quarters(side):
     far = torch.arange(side) >= side / 2
     middles = [row * side + column for row in (side // 4, 3 * side // 4) for column in (side // 4, 3 * side // 4)]
     return (2 * far[:, None] + far).flatten(), middles
+
+
+def looks_by_step(weights, reach):
+    """How much a patch looks at the one so many rows further down and columns to the right, in equal shares of the tokens.
+
+    Attention (scenes, heads, patches, tokens) -> the mean of all patches that have one there, (heads, steps, steps)
+    """
+    patches, tokens = weights.shape[-2:]
+    side = round(patches**0.5)
+    grid = tokens * weights[..., :patches].mean(dim=0).unflatten(-1, (side, side)).unflatten(1, (side, side))
+    steps = torch.zeros(len(grid), 2 * reach + 1, 2 * reach + 1)
+    for down in range(-reach, reach + 1):
+        for right in range(-reach, reach + 1):
+            rows = torch.arange(max(0, -down), min(side, side - down))
+            columns = torch.arange(max(0, -right), min(side, side - right))
+            there = grid[:, rows[:, None], columns, rows[:, None] + down, columns + right]  # (heads, rows, columns)
+            steps[:, down + reach, right + reach] = there.mean(dim=(1, 2))
+    return steps
 
 
 @torch.no_grad()
@@ -274,3 +292,15 @@ def two_of(name):
     if name.endswith("y") and name[-2] not in "aeiou":
         return f"two {name[:-1]}ies"
     return f"two {name}" + ("" if name == "fish" else "es" if name.endswith(("s", "sh", "ch", "x")) else "s")
+
+
+def one_of(name):
+    """ "key" -> "a key", "ant" -> "an ant"."""
+    return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
+
+
+def on_paper(picture, colour):
+    """The picture with its white paper in another colour; white inside the drawings stays. -> PIL image"""
+    picture = picture.copy()
+    ImageDraw.floodfill(picture, (0, 0), colour, thresh=60)
+    return picture

@@ -10,7 +10,7 @@ import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from utils import siglip, vlm
+from utils import gemma, siglip, vlm
 from utils.siglip import to_rgb
 
 import numpy as np
@@ -62,6 +62,35 @@ class Edit:
         wrong.__class__ = self.wrong_block
         result = self.wrong_block.forward(wrong, *inputs)  # not the block's own forward: it may be this mistake (utils.answers)
         return result if self.output is None else result[self.output]
+
+
+class GemmaEdit(Edit):
+    """As an Edit, but of all that utils/gemma.py holds: whatever block it is called with, the block's parts have the mistake, too."""
+
+    def __init__(self, *changes):
+        super().__init__(None, *changes)
+
+    @functools.cached_property
+    def wrong_blocks(self):
+        source = inspect.getsource(gemma)
+        for code, instead in self.changes:
+            if source.count(code) != 1:
+                raise ValueError(f"utils/gemma.py holds {code!r} {source.count(code)} times, not once")
+            source = source.replace(code, instead)
+        names = {}
+        exec(source, names)
+        return names
+
+    def remade(self, block):
+        """A copy of a block that shares its weights and has the wrong code, in all its parts."""
+        wrong = copy.copy(block)
+        wrong.__class__ = self.wrong_blocks.get(type(block).__name__, type(block))
+        wrong._modules = {name: self.remade(part) for name, part in block._modules.items()}
+        return wrong
+
+    @torch.no_grad()
+    def __call__(self, block, *inputs):
+        return self.remade(block).forward(*inputs)
 
 
 def squash(image, size, resample=BICUBIC):
@@ -797,10 +826,140 @@ VLM_LOG_PROBABILITY = [
     ),
 ]  # fmt: skip
 
+# stage "RMS norm": (RMSNorm, x) -> shape of x
+ROOT_MEAN_SQUARE, ONE_MORE = "torch.rsqrt(mean_square + self.eps)", "normed * (1 + self.weight.float())"
+NORM = [  # what goes wrong in a norm goes wrong in a layer
+    ("weight alone", "the numbers are multiplied by the weight; Gemma stores how far it is from 1: multiply by 1 + weight",
+     "habit from Llama: transformers#29402", (ONE_MORE, "normed * self.weight.float()")),
+    ("mean subtracted", "the mean is subtracted first, as in LayerNorm; RMSNorm only divides",
+     "habit from LayerNorm", ("wide = x.float()", "wide = x.float() - x.float().mean(dim=-1, keepdim=True)")),
+    ("root forgotten", "the vector is divided by its mean square, not by the root of it",
+     "generic", (ROOT_MEAN_SQUARE, "(mean_square + self.eps).reciprocal()")),
+    ("sum of squares", "the vector is divided by its length, the root of the sum of squares; the root of their mean is right",
+     "F.normalize does it", ("wide.square().mean(", "wide.square().sum(")),
+]  # fmt: skip
+RMS_NORM = [
+    Mistake("RMS norm", name, sentence, source, GemmaEdit(change))
+    for name, sentence, source, change in [
+        *NORM,
+        ("eps outside the root", "eps is added to the root; it belongs to the mean square, inside the root",
+         "generic", (ROOT_MEAN_SQUARE, "(mean_square.sqrt() + self.eps).reciprocal()")),
+        ("no eps", "eps is forgotten",
+         "generic", (ROOT_MEAN_SQUARE, "torch.rsqrt(mean_square)")),
+        ("no weight", "the weight is forgotten",
+         "generic", (ONE_MORE, "normed")),
+        ("weight added", "1 + weight is added; it is to be multiplied",
+         "generic", (ONE_MORE, "normed + (1 + self.weight.float())")),
+    ]
+]  # fmt: skip
+
+# stages "grouped queries": (GroupedQueryAttention, x, mask, positions), "Gemma layer": (GemmaLayer, x, mask, positions) -> shape of x
+TURNED, LOOKED, ROTATION = (
+    "turn(queries, angles), turn(keys, angles)",
+    "mixed = attend_masked(queries, keys, values, mask)",
+    "torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)",
+)
+MASKED = "(scores + mask).softmax(dim=-1)"
+GROUPED = [
+    ("no RoPE", "neither queries nor keys are turned: no token knows where it stands",
+     "generic", (TURNED, "queries, keys")),
+    ("keys not turned", "the queries are turned and the keys are not; only if both are, their distance counts",
+     "generic", (TURNED, "turn(queries, angles), keys")),
+    ("values turned", "the values are turned, too; only queries and keys are",
+     "generic", (LOOKED, LOOKED.replace("values", "turn(values, angles)"))),
+    ("turned the other way", "the sign of the sine is turned round: distances count backwards",
+     "generic", (ROTATION, "torch.cat([first * cos + second * sin, second * cos - first * sin], dim=-1)")),
+    ("neighbouring pairs", "neighbouring numbers are turned as a pair; the weights expect each number's pair half a head further on",
+     "Llama's own weights before conversion; the order of Su et al. 2021", ("first, second = x.chunk(2, dim=-1)", "first, second = x[..., ::2], x[..., 1::2]"),
+     (ROTATION, "torch.stack([first * cos - second * sin, second * cos + first * sin], dim=-1).flatten(-2)")),
+    ("other theta", "theta is 1,000,000, as in Gemma 3; the config says otherwise",
+     "generic", ("1 / theta **", "1 / 1e6 **")),
+    ("speeds half as far", "the speeds' exponents run from 0 to 1/2; they should run to 1",
+     "forgetting the step of 2", ("torch.arange(0, head_width, 2) / head_width", "torch.arange(head_width // 2) / head_width")),
+    ("not scaled", "the scores are not divided by sqrt(head width)",
+     "generic", ("* queries.shape[-1] ** -0.5", "")),
+    ("divided by sqrt(width)", "the scores are divided by sqrt(width) instead of sqrt(head width)",
+     "generic", (LOOKED, f"queries = queries * (queries.shape[-1] / x.shape[-1]) ** 0.5; {LOOKED}")),
+    ("causal picture", "the mask is causal everywhere; picture and prompt should all see each other",
+     "habit from language models", (LOOKED, LOOKED.replace("mask)", "torch.full(mask.shape[-2:], torch.finfo(x.dtype).min).triu(1))"))),
+    ("masked after softmax", "what may not be seen is set to 0 after the softmax: the others no longer add up to 1",
+     "generic", (MASKED, "scores.softmax(dim=-1) * (mask == 0)")),
+]  # fmt: skip
+GROUPED_QUERIES = [
+    Mistake("grouped queries", name, sentence, source, GemmaEdit(*changes))
+    for name, sentence, source, *changes in [
+        *GROUPED,
+        ("keys and values repeated as a whole", "keys and values are repeated as a whole (1, 2, 1, 2); heads side by side share them (1, 1, 2, 2)",
+         "repeat in place of repeat_interleave", ("keys.repeat_interleave(times, dim=1)", "keys.repeat(1, times, 1, 1)"),
+         ("values.repeat_interleave(times, dim=1)", "values.repeat(1, times, 1, 1)")),
+        ("keys repeated as a whole", "the keys are repeated as a whole (1, 2, 1, 2), the values head by head (1, 1, 2, 2)",
+         "repeat in place of repeat_interleave", ("keys.repeat_interleave(times, dim=1)", "keys.repeat(1, times, 1, 1)")),
+        ("values repeated as a whole", "the values are repeated as a whole (1, 2, 1, 2), the keys head by head (1, 1, 2, 2)",
+         "repeat in place of repeat_interleave", ("values.repeat_interleave(times, dim=1)", "values.repeat(1, times, 1, 1)")),
+    ]
+]  # fmt: skip
+GATED = "gate * self.up_proj(x)"
+GEMMA_LAYER = [
+    Mistake("Gemma layer", name, sentence, source, GemmaEdit(*changes))
+    for name, sentence, source, *changes in [
+        *NORM,
+        *GROUPED,
+        ("SiLU", "the gate's activation is SiLU; Gemma's is the tanh form of GELU",
+         "habit from Llama", ('F.gelu(self.gate_proj(x), approximate="tanh")', "F.silu(self.gate_proj(x))")),
+        ("exact GELU", "the gate's activation is the exact GELU; Gemma's is its tanh form",
+         "Gemma's first config said gelu: transformers#29402", (', approximate="tanh"', "")),
+        ("gate and up exchanged", "gate_proj and up_proj are exchanged: the activation is put on the wrong one",
+         "generic", ("F.gelu(self.gate_proj(x)", "F.gelu(self.up_proj(x)"), (GATED, "gate * self.gate_proj(x)")),
+        ("no gate", "the MLP has no gate: up_proj alone, with the activation on it",
+         "habit from SigLIP's MLP", (GATED, 'F.gelu(self.up_proj(x), approximate="tanh")')),
+        ("gate added", "the gate is added; it is to be multiplied",
+         "generic", (GATED, "gate + self.up_proj(x)")),
+        ("norm behind attention", "post_attention_layernorm norms what attention returns; it belongs before the MLP",
+         "its name, and Gemma 2, where a norm of this name stands there", ("x = x + self.self_attn(self.input_layernorm(x), mask, positions)",
+         "x = x + self.post_attention_layernorm(self.self_attn(self.input_layernorm(x), mask, positions))"),
+         ("self.mlp(self.post_attention_layernorm(x))", "self.mlp(x)")),
+        ("side by side", "the MLP reads what came in; it should read what attention has added to",
+         "GPT-J and PaLM do it", ("x = x + self.self_attn(self.input_layernorm(x), mask, positions)",
+         "came_in = x; x = x + self.self_attn(self.input_layernorm(x), mask, positions)"),
+         ("self.mlp(self.post_attention_layernorm(x))", "self.mlp(self.post_attention_layernorm(came_in))")),
+    ]
+]  # fmt: skip
+
+
+# stage "grid angles": (patches along one side, head width, theta) -> (patches, head width / 2)
+def grid_angles(side, head_width, theta):
+    """RoPE with two numbers for a place: half of the pairs are turned by the row, half by the column."""
+    place = torch.arange(side * side)
+    halves = [gemma.rope_angles(along, head_width // 2, theta) for along in (place // side, place % side)]
+    return torch.cat(halves, dim=1)
+
+
+GRID_ANGLES = [
+    Mistake(
+        "grid angles", "columns first", "rows and columns are exchanged: the first half of the pairs belongs to the row",
+        "generic", lambda side, head_width, theta: grid_angles(side, head_width, theta).roll(head_width // 4, dims=1),
+    ),
+    Mistake(
+        "grid angles", "one number", "each patch's number is used as its place, as Gemma does; a row and a column are asked for",
+        "generic", lambda side, head_width, theta: gemma.rope_angles(torch.arange(side * side), head_width, theta),
+    ),
+    Mistake(
+        "grid angles", "speeds of the whole head", "the column's pairs go on where the row's speeds end; each half needs all speeds, from 1 on",
+        "cutting rope_angles of the whole head width in two", lambda side, head_width, theta: torch.where(
+            torch.arange(head_width // 2) < head_width // 4, (torch.arange(side * side) // side)[:, None],
+            (torch.arange(side * side) % side)[:, None]) * gemma.rope_angles(torch.ones(1), head_width, theta),
+    ),
+    Mistake(
+        "grid angles", "rows only", "both halves are turned by the row: the column is lost",
+        "generic", lambda side, head_width, theta: grid_angles(side, head_width, theta)[:, : head_width // 4].repeat(1, 2),
+    ),
+]  # fmt: skip
+
 CATALOGUE = [
     *PREPROCESSING, *EMBEDDINGS, *PUT_TOGETHER, *ATTENTION_HEAD, *ATTENTION, *MLP, *LAYER_NORM, *ENCODER_LAYER, *ENCODER,
     *POOLING_HEAD, *HIDDEN_PATCHES, *LAST_HIDDEN_STATE, *POOLED_VECTOR, *TRIMMED_TOWER, *PIXEL_SHUFFLE, *TEXT_VECTOR, *EVERY_PLACE,
-    *LOGITS, *PROBABILITIES, *LOSS, *LOSS_GRADIENT, *VLM_LOGITS, *VLM_LOSS, *VLM_LOG_PROBABILITY,
+    *LOGITS, *PROBABILITIES, *LOSS, *LOSS_GRADIENT, *RMS_NORM, *GROUPED_QUERIES, *GEMMA_LAYER, *GRID_ANGLES,
+    *VLM_LOGITS, *VLM_LOSS, *VLM_LOG_PROBABILITY,
 ]  # fmt: skip
 
 # What no output can show: the numbers stay the same but for rounding. The sentence says why.
@@ -816,6 +975,10 @@ EQUIVALENT = [
     Mistake(
         "pooling head", "no bias of the keys", "the keys' bias adds the same number to all of a head's scores, and softmax ignores that",
         "generic", Edit(siglip.AttentionPoolingHead, ("F.linear(x, wk, bk)", "F.linear(x, wk)")),
+    ),
+    Mistake(
+        "Gemma layer", "all places further on", "only the distance of two places counts",
+        "PaliGemma counts from 1", lambda layer, x, mask, positions: GemmaEdit()(layer, x, mask, positions + 9),
     ),
     Mistake(
         "VLM logits", "positions from 0", "Gemma turns queries and keys by their positions; only the distance of two positions counts",

@@ -1,4 +1,4 @@
-"""The drawings that the notebooks look at. They lie beside the bundled model, which was never trained on their style."""
+"""The drawings and scenes that the notebooks look at. Most lie beside the bundled model that they are for."""
 
 from pathlib import Path
 
@@ -12,7 +12,8 @@ from PIL import Image, ImageDraw
 ROOT = Path(__file__).parents[1]
 SAMPLE = ROOT / "models" / "siglip-mini-patch16-224" / "sample"
 IMAGES = ROOT / "notebooks" / "images"
-SHEET, SCENES = IMAGES / "drawings.png", IMAGES / "scenes.webp"
+SHEET = IMAGES / "drawings.png"
+SCENES = ROOT / "models" / "paligemma-mini-224" / "sample" / "scenes.webp"
 TEST_SCENES = 80  # the last ones: they show pairs of things that the bundled VLM was never trained on
 
 

@@ -344,6 +344,40 @@ def show_toy(corners, groups, alt, title):
     show(figure, alt)
 
 
+def show_turned(panels, alt):
+    """Vectors in the plane, from the origin. `panels`: {title: [(label, (x, y), colour of COLOURS)]}, side by side."""
+    figure, axes = plt.subplots(1, len(panels), figsize=(11, 8 / len(panels) + 0.4), squeeze=False)
+    for axis, (title, vectors) in zip(axes[0], panels.items()):
+        axis.add_patch(plt.Circle((0, 0), 1, fill=False, edgecolor=COLOURS["residual"], linewidth=0.8, linestyle=":"))
+        for label, (x, y), colour in vectors:
+            style = {"arrowstyle": "-|>", "color": COLOURS[colour], "lw": 2, "shrinkA": 0, "shrinkB": 0}
+            axis.annotate("", (x, y), (0, 0), arrowprops=style)
+            side = "left" if x > 0.2 else "right" if x < -0.2 else "center"
+            axis.text(1.08 * x, 1.14 * y, label, ha=side, va="center", fontsize=10)
+        axis.set(xlim=(-2, 2), ylim=(-1.4, 1.4), aspect="equal", xticks=[], yticks=[])
+        axis.set(xlabel="first number", ylabel="second number")
+        axis.set_title(title, fontsize=11)
+    show(figure, alt)
+
+
+def show_steps(maps, alt, colour):
+    """How much is looked at each step away. `maps`: {title: (rows, columns)}, the one that looks in the middle, one scale."""
+    figure, axes = plt.subplots(1, len(maps), figsize=(11, 10 / len(maps) + 0.7), squeeze=False, sharey=True)
+    high = max(steps.max() for steps in maps.values())
+    for axis, (title, steps) in zip(axes[0], maps.items()):
+        reach = len(steps) // 2
+        box = (-reach - 0.5, reach + 0.5, reach + 0.5, -reach - 0.5)
+        drawn = axis.imshow(steps, cmap="cividis", vmin=0, vmax=high, extent=box, interpolation="nearest")
+        frame(axis, -0.5, -0.5)
+        axis.set_title(title, fontsize=11)
+        axis.set_xlabel("columns to the right")
+        for side in (axis.xaxis, axis.yaxis):
+            side.set_major_locator(MaxNLocator(4, integer=True))
+    axes[0, 0].set_ylabel("rows further down")
+    figure.colorbar(drawn, ax=axes, label=colour, shrink=0.8)
+    show(figure, alt)
+
+
 def outline(points):
     """The corners of the smallest convex polygon round points in the plane (Andrew's monotone chain). (points, 2) array"""
 

@@ -258,7 +258,7 @@ def load_reference():
 
 
 def load_vlm():
-    """The trained vision-language model of notebook 10, or the folder that VLM_CHECKPOINT names; prints what was loaded."""
+    """The trained VLM of notebooks 10 and 11, or the folder that VLM_CHECKPOINT names; prints what was loaded."""
     folder, shown = find_folder("VLM_CHECKPOINT", BUNDLED_VLM, "paligemma")
     model, processor = load(
         folder, shown, PaliGemmaForConditionalGeneration, {PaliGemmaProcessor: (*PROCESSORS, *WORDS, *CHAT)}

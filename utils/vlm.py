@@ -1,4 +1,4 @@
-"""A vision-language model, as notebook 10 builds it: trimmed tower, norm, projector, and Gemma."""
+"""A vision-language model, as notebook 11 builds it: trimmed tower, norm, projector, and Gemma."""
 
 from utils.siglip import TrimmedTower
 

@@ -21,8 +21,8 @@ from PIL import Image
 from transformers import PaliGemmaForConditionalGeneration, PaliGemmaProcessor
 
 MODEL = Path("models/paligemma-mini-224")
-SCENES = Path("notebooks/images")
-LEARN, COLUMNS = 320, 20  # scenes for notebook 10 to learn from, and how many stand side by side on the sheet
+SCENES = MODEL / "sample"
+LEARN, COLUMNS = 320, 20  # scenes for notebook 11 to learn from, and how many stand side by side on the sheet
 # The least share of scenes with pairs never trained on.
 FLOORS = {"objects": 0.6, "count": 0.8, "background": 0.9}
 
@@ -87,7 +87,7 @@ def export_model(model, processor, folder=MODEL):
 
 
 def export_scenes(drawings, folder=SCENES):
-    """Scenes with their captions for notebook 10: to learn from, and with pairs that training never shows to test on.
+    """Scenes with their captions for notebook 11: to learn from, and with pairs that training never shows to test on.
 
     Of every fifth thing only: so that a few hundred scenes show each one often enough to learn it from them.
     """
@@ -153,7 +153,7 @@ pipeline_tag: image-text-to-text
 ---
 # paligemma-mini-224
 
-A small vision-language model, trained by this project, so that notebook 10 has a *trained* one to build by hand and
+A small vision-language model, trained by this project, so that notebook 11 has a *trained* one to build by hand and
 to compare with, and needs no network. It has PaliGemma's architecture; it is **not** Google's PaliGemma and knows
 nothing of photographs.
 
