@@ -87,7 +87,7 @@ download: .venv/ready
 parity: .venv/ready
 	$(RUN) -m utils.parity $(CHECKPOINT)
 
-# Time and memory of the hand-built tower at base size, next to transformers'; seconds of each notebook. Minutes.
+# Time and memory of the hand-built tower at base size, next to transformers'; seconds and memory of each notebook. Minutes.
 bench: .venv/ready
 	$(RUN) -m utils.bench
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 from pathlib import Path
 
 from utils import bench
@@ -9,6 +10,8 @@ from utils.notebooks import LESSONS
 from utils.parity import random_model
 from utils.siglip import VisionTransformer
 
+import nbformat
+import pytest
 import torch
 from transformers import SiglipVisionConfig, SiglipVisionModel
 
@@ -48,6 +51,31 @@ def test_the_readme_prints_the_last_measurement():
         assert "\n".join(table(record)) in README
     assert record["machine"] in README
     assert len(record["towers"]) == 12 and list(record["notebooks"]) == [path.stem for path in LESSONS]
+
+
+def test_a_kernel_stays_under_the_memory_that_a_free_host_gives_it():
+    """As measured last: Binder has 2 GB, of which JupyterLab wants some. The VLM's notebooks may need more."""
+    memory = json.loads(bench.RECORD.read_text(encoding="utf-8")).get("memory", {})  # not there before the next `make bench`
+    assert {name: megabytes for name, megabytes in memory.items() if name < "10" and megabytes >= 1500} == {}
+
+
+def test_the_notebooks_table_has_a_column_for_memory_once_it_is_measured():
+    record = {"notebooks": {"01_a": 8, "02_b": 21}}
+    assert list(bench.notebook_table(record))[1:] == ["|---|---|", "| 01_a | 8 |", "| 02_b | 21 |"]
+    lines = list(bench.notebook_table(record | {"memory": {"01_a": 612, "02_b": 1204}}))
+    assert lines[0].endswith(" | seconds | MB at the peak |")
+    assert lines[1:] == ["|---|---|---|", "| 01_a | 8 | 612 |", "| 02_b | 21 | 1,204 |"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not tell a process's peak this way")
+def test_a_kernels_peak_is_its_own_and_counts_what_it_has_given_back(tmp_path):
+    ours = b"x" * 400_000_000  # what this process holds is not the kernel's
+    peaks = []
+    for source in ("pass", "len(b'x' * 300_000_000)"):
+        notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)])
+        nbformat.write(notebook, tmp_path / "a.ipynb")
+        peaks.append(bench.run_notebook(tmp_path / "a.ipynb")[1])
+    assert peaks[0] < len(ours) / 1e6 and 290 < peaks[1] - peaks[0] < 330
 
 
 def test_a_crowded_machine_slows_a_notebook_down_by_no_more_than_its_share():

@@ -8,6 +8,7 @@ import itertools
 import json
 import os
 import platform
+import re
 import statistics
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from utils.siglip import VisionTransformer
 
 import torch
 import torch.nn.functional as F
+from nbformat.v4 import new_code_cell
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 from transformers import AutoConfig, SiglipVisionModel
@@ -34,6 +36,8 @@ MATRIX = 4096  # large enough that the machine reaches its full speed
 PROGRAMS = {"waiting": "", "spinning": "import torch; "}
 PASSES = "from utils import bench; bench.time_passes()"
 SECONDS = 10  # of passes in each crowd
+# Not by resource.getrusage: its peak counts the memory of the process that started the kernel, too.
+STATUS = "from pathlib import Path\nprint(Path('/proc/self/status').read_text(encoding='utf-8'))"
 
 
 def with_sdpa(tower):
@@ -160,16 +164,25 @@ def tower_table(record):
 
 
 def notebook_table(record):
-    """-> the notebooks' times as lines of Markdown"""
-    yield "| notebook, from a fresh kernel to its last cell | seconds |\n|---|---|"
+    """-> the notebooks' times, and their kernels' memory where it was measured, as lines of Markdown"""
+    memory = record.get("memory")
+    yield f"| notebook, from a fresh kernel to its last cell | seconds |{' MB at the peak |' if memory else ''}"
+    yield f"|---|---|{'---|' if memory else ''}"
     for name, seconds in record["notebooks"].items():
-        yield f"| {name} | {seconds} |"
+        yield f"| {name} | {seconds} |{f' {memory[name]:,} |' if memory else ''}"
 
 
-def seconds_to_run(path):
+def run_notebook(path):
+    """-> seconds, and the most megabytes that its kernel ever held: on Linux, elsewhere None"""
     notebook, start = notebooks.read(path), time.perf_counter()
+    if sys.platform == "linux":
+        notebook.cells.append(new_code_cell(STATUS))
     notebooks.execute(notebook)
-    return round(time.perf_counter() - start)
+    seconds = round(time.perf_counter() - start)
+    if sys.platform != "linux":
+        return seconds, None
+    kilobytes = re.search(r"^VmHWM:\s+(\d+) kB$", notebook.cells[-1].outputs[0].text, re.MULTILINE)[1]
+    return seconds, round(int(kilobytes) * 1024 / 1e6)
 
 
 def main():
@@ -179,7 +192,10 @@ def main():
     record |= {"machine": f"{torch.get_num_threads()} cores ({platform.machine()}), torch {torch.__version__}"}
     record["towers"] = [measure(side, n, dtype, rounds=15 if n == 1 else 5) for dtype, n, side in tqdm(shapes, unit=" shapes")]
     print(record["machine"], *tower_table(record), sep="\n", flush=True)
-    record["notebooks"] = {path.stem: seconds_to_run(path) for path in tqdm(notebooks.LESSONS, unit=" notebooks")}
+    measured = {path.stem: run_notebook(path) for path in tqdm(notebooks.LESSONS, unit=" notebooks")}
+    record["notebooks"] = {name: seconds for name, (seconds, _) in measured.items()}
+    if sys.platform == "linux":
+        record["memory"] = {name: megabytes for name, (_, megabytes) in measured.items()}
     print(*notebook_table(record), sep="\n")
     RECORD.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
