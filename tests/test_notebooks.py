@@ -22,7 +22,6 @@ import torch
 
 ROOT = Path(__file__).parents[1]
 MACHINE_PATH = re.compile(r"/home/|/root/|/tmp/|/Users/|site-packages|ipykernel_")
-WITHOUT_QUESTIONS = {"many_heads", "vlm"}  # being rewritten; take a name out as soon as its notebook has quick questions
 
 # The learner, played: for each exercise, answers that are wrong and what the check must say about them.
 WRONG_ANSWERS = {
@@ -843,9 +842,7 @@ def test_its_minutes_add_up_and_stand_in_the_readme(path, notebook):
 def test_it_ends_with_quick_questions_whose_answers_are_folded_and_complete(path, notebook):
     """The right answer first, then a line for each wrong one."""
     text = all_prose(notebook)
-    assert text.count("## Quick questions\n") == (path.stem[3:] not in WITHOUT_QUESTIONS)
-    if path.stem[3:] in WITHOUT_QUESTIONS:
-        return
+    assert text.count("## Quick questions\n") == 1
     section = re.search(r"## Quick questions\n(.+?)\n\n## What you now know\n", text, re.S).group(1)
     _, *questions = re.split(r"^\*\*(?=\d\. )", section, flags=re.M)
     assert 2 <= len(questions) <= 3
