@@ -1,7 +1,5 @@
 """What a mistake does to the answer: how many of the sample drawings the whole model still names right with it."""
 
-import functools
-
 from utils.mistakes import CATALOGUE, Edit
 from utils.pictures import sample_drawings
 from utils.siglip import (
@@ -25,6 +23,19 @@ BLOCKS = {
     "encoder layer": EncoderLayer, "encoder": Encoder, "pooling head": AttentionPoolingHead,
     "last hidden state": VisionTransformer, "pooled vector": VisionTransformer, "text vector": TextTransformer,
 }  # fmt: skip
+
+
+def plant(wrong, part):
+    """From now on the part computes what `wrong` makes of it and its inputs; `del part.forward` undoes it."""
+
+    def forward(*inputs):
+        del part.forward  # `wrong` may run the part itself, or a copy of it
+        try:
+            return wrong(part, *inputs)
+        finally:
+            part.forward = forward
+
+    part.forward = forward
 
 
 class Judge:
@@ -83,7 +94,7 @@ class Judge:
                 wrong = Edit(wrong.block, *wrong.changes)  # all that the tower returns
             blocks = [part for part in tower.modules() if type(part) is BLOCKS[mistake.stage]]
             for part in blocks:
-                part.forward = functools.partial(wrong, part)
+                plant(wrong, part)
         try:
             result = tower(inputs)
             return F.normalize(result[1] if isinstance(result, tuple) else result, dim=-1)
