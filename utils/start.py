@@ -310,7 +310,7 @@ def tests(which, *places, distribution="loadfile"):
 
 
 def test(_):
-    say("style, unit tests, and every output of every notebook: 4 to 8 minutes on two quiet cores")
+    say("style, unit tests, and every output of every notebook: about 12 minutes on two cores")
     for command in STYLE:
         if run(command):
             return 1
@@ -321,7 +321,7 @@ def test_all(_):
     status = test(_)
     if status:
         return status
-    say("now what takes longer: other checkpoints, all shapes, a hub that stalls, two processes: 10 minutes more")
+    say("now what takes longer: other checkpoints, all shapes, a hub that stalls, two processes: about 15 minutes more")
     return tests("slow", "tests", distribution="worksteal")
 
 
