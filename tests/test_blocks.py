@@ -262,6 +262,7 @@ def test_the_right_block_passes_and_is_no_mistake(stage, stages, capsys):
         "pooled vector",
         "logits",
         "grid angles",
+        "every place",
     )
     compare(stage, ours, right, 1e-6 if reordered else 0, stage, (block, *inputs))
     difference = (ours - right).abs().max().item()
@@ -315,7 +316,8 @@ SHAPES = {
 def test_gemma_by_hand_equals_transformers(sizes, capsys):
     theirs, ours, (x, mask, places) = random_gemma(**sizes)
     run = theirs(inputs_embeds=x, attention_mask=mask, position_ids=places[None])
-    compare("hidden state", ours(x, mask, places), run.last_hidden_state)
+    # The operations are the same, but with a repeated head of keys torch may take another product of matrices.
+    compare("hidden state", ours(x, mask, places), run.last_hidden_state, 1e-5)
     ids = torch.tensor([[2, 7, 49, 1]])
     compare("tokens", ours.embed(ids), theirs.embed_tokens(ids))
     theirs.set_attn_implementation("sdpa")
