@@ -196,6 +196,17 @@ def multi_head():
     save(figure, "multi_head_attention")
 
 
+def residual_blocks(axis, stream, norm, attention, mlp):
+    """Two blocks beside a residual stream at that height: each reads a normed copy and adds to it."""
+    for x, block in ((2.0, attention), (6.8, mlp)):
+        box(axis, x + 0.75, 2.2, 1.2, 0.8, norm, MODULE)
+        box(axis, x + 2.5, 2.2, 1.5, 0.8, block, MODULE)
+        arrow(axis, (x, stream), (x, 2.2), (x + 0.15, 2.2))
+        arrow(axis, (x + 1.35, 2.2), (x + 1.75, 2.2))
+        arrow(axis, (x + 3.25, 2.2), (x + 3.75, 2.2), (x + 3.75, stream + 0.16))
+        plus(axis, x + 3.75, stream)
+
+
 def encoder_layer():
     """The residual stream runs straight through; attention and MLP read normed copies and add to it."""
     figure, axis = new_figure(12.4, 3.2)
@@ -203,13 +214,7 @@ def encoder_layer():
     label(axis, 0.75, stream, "x\n(tokens,\nwidth)")
     arrow(axis, (1.3, stream), (11.4, stream))
     label(axis, 11.9, stream, "x\n(tokens,\nwidth)")
-    for x, block, colour in ((2.0, "multi-head\nattention", MODULE), (6.8, "MLP", MODULE)):
-        box(axis, x + 0.75, 2.2, 1.2, 0.8, "layer norm", MODULE)
-        box(axis, x + 2.5, 2.2, 1.5, 0.8, block, colour)
-        arrow(axis, (x, stream), (x, 2.2), (x + 0.15, 2.2))
-        arrow(axis, (x + 1.35, 2.2), (x + 1.75, 2.2))
-        arrow(axis, (x + 3.25, 2.2), (x + 3.75, 2.2), (x + 3.75, stream + 0.16))
-        plus(axis, x + 3.75, stream)
+    residual_blocks(axis, stream, "layer norm", "multi-head\nattention", "MLP")
     label(axis, 4.5, 2.9, "tokens look at each other", 10)
     label(axis, 9.3, 2.9, "each token for itself", 10)
     label(axis, 6.2, 0.25, "residual stream: nothing is replaced, only added", 11)
@@ -223,13 +228,7 @@ def gemma_layer():
     arrow(axis, (0.9, stream), (11.4, stream))
     label(axis, 0.5, stream, "x\n(tokens,\nwidth)")
     label(axis, 11.9, stream, "x\n(tokens,\nwidth)")
-    for x, block in ((2.0, "grouped-query\nattention"), (6.8, "gated MLP")):
-        box(axis, x + 0.75, 2.2, 1.2, 0.8, "RMSNorm", MODULE)
-        box(axis, x + 2.5, 2.2, 1.5, 0.8, block, MODULE)
-        arrow(axis, (x, stream), (x, 2.2), (x + 0.15, 2.2))
-        arrow(axis, (x + 1.35, 2.2), (x + 1.75, 2.2))
-        arrow(axis, (x + 3.25, 2.2), (x + 3.75, 2.2), (x + 3.75, stream + 0.16))
-        plus(axis, x + 3.75, stream)
+    residual_blocks(axis, stream, "RMSNorm", "grouped-query\nattention", "gated MLP")
     box(axis, 3.2, 3.4, 2.0, 0.6, "places: RoPE turns\nqueries and keys", "position", 10)
     box(axis, 5.55, 3.4, 1.9, 0.6, "mask: who may\nlook at whom", "position", 10)
     arrow(axis, (4.15, 3.1), (4.15, 2.6))
