@@ -6,13 +6,15 @@ from types import SimpleNamespace
 
 from utils.siglip import Encoder
 
-import numpy as np
+import inflect
 import torch
 import torch.nn.functional as F
-from PIL import Image, ImageColor, ImageDraw
+from PIL import Image, ImageDraw
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+
+english = inflect.engine()
 
 
 def spread(weights):
@@ -271,13 +273,6 @@ def smoothness(filters):
     return ((left * right).sum() / (left.square().sum() * right.square().sum()).sqrt()).item()
 
 
-def painted(drawing, colour):
-    """The drawing on paper of another colour, given by its name: whatever is almost white is painted."""
-    pixels = np.array(drawing.convert("RGB"))
-    pixels[(pixels >= 250).all(axis=-1)] = ImageColor.getrgb(colour)
-    return Image.fromarray(pixels)
-
-
 def copies(drawing, number):
     """A white picture with one or two small copies of a drawing on it."""
     size = drawing.width
@@ -289,14 +284,12 @@ def copies(drawing, number):
 
 def two_of(name):
     """ "key" -> "two keys"."""
-    if name.endswith("y") and name[-2] not in "aeiou":
-        return f"two {name[:-1]}ies"
-    return f"two {name}" + ("" if name == "fish" else "es" if name.endswith(("s", "sh", "ch", "x")) else "s")
+    return f"two {english.plural(name)}"
 
 
 def one_of(name):
     """ "key" -> "a key", "ant" -> "an ant"."""
-    return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
+    return english.a(name)
 
 
 def on_paper(picture, colour):
