@@ -28,15 +28,15 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 
 @pytest.fixture(scope="session")
-def wide_checkpoint(tmp_path_factory):
-    """A folder with a SigLIP of another width and depth: random weights, biases too; the bundled model's tokenizer.
+def other_checkpoint(tmp_path_factory):
+    """A folder with a SigLIP of another width, head width and depth: random weights, biases too; the bundled one's tokenizer.
 
-    No wider than it must be: notebooks ask the whole model dozens of times. `test_parity.py` has the shapes of Google's.
+    Small, since notebooks ask the whole model dozens of times. `test_parity.py` has the shapes of Google's.
     """
-    folder = tmp_path_factory.mktemp("models") / "siglip-wide-random"
-    size = dict(hidden_size=320, num_attention_heads=5, intermediate_size=1200)
+    folder = tmp_path_factory.mktemp("models") / "siglip-other-random"
+    size = dict(hidden_size=160, num_attention_heads=5, intermediate_size=600)
     ends = dict(pad_token_id=1, bos_token_id=1, eos_token_id=1)
-    text = size | ends | dict(vocab_size=900, max_position_embeddings=16, num_hidden_layers=2, projection_size=320)
+    text = size | ends | dict(vocab_size=900, max_position_embeddings=16, num_hidden_layers=2, projection_size=160)
     config = SiglipConfig(text_config=text, vision_config=size | dict(num_hidden_layers=5))
     random_model(SiglipModel, config).save_pretrained(folder)
     for name in ("preprocessor_config.json", "tokenizer_config.json", "spiece.model"):
@@ -120,5 +120,5 @@ def test_a_notebook_on_preprocessing_patches_or_sentences_runs_on_files_like_sig
 
 @pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_a_notebook_runs_on_other_checkpoints(path, wide_checkpoint, odd_vlm):
-    run_notebook(path, SIGLIP_CHECKPOINT=str(wide_checkpoint), VLM_CHECKPOINT=str(odd_vlm))
+def test_a_notebook_runs_on_other_checkpoints(path, other_checkpoint, odd_vlm):
+    run_notebook(path, SIGLIP_CHECKPOINT=str(other_checkpoint), VLM_CHECKPOINT=str(odd_vlm))
