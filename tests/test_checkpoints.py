@@ -68,8 +68,8 @@ def odd_vlm(tmp_path_factory):
 def siglip2_checkpoint(tmp_path_factory):
     """A folder with files like those of SigLIP 2 So400m/14, but narrow and with random weights.
 
-    384 px, of which 27 x 27 patches leave 6 px over; heads of width 72; bilinear resizing; Gemma's tokenizer, which
-    keeps capitals and knows no length.
+    160 px, of which 11 x 11 patches leave 6 px over, as many as 27 x 27 leave of 384; heads of width 72; bilinear resizing;
+    Gemma's tokenizer, which keeps capitals and knows no length.
     """
     folder = tmp_path_factory.mktemp("models") / "siglip2-random"
     learner = Tokenizer(models.BPE(byte_fallback=True, unk_token="<unk>"))
@@ -81,11 +81,11 @@ def siglip2_checkpoint(tmp_path_factory):
     learned = json.loads(learner.to_str())["model"]
     merges = [tuple(merge) for merge in learned["merges"]]
     GemmaTokenizer(learned["vocab"], merges, add_bos_token=False, add_eos_token=True).save_pretrained(folder)
-    SiglipImageProcessorPil(size={"height": 384, "width": 384}, resample=2).save_pretrained(folder)
+    SiglipImageProcessorPil(size={"height": 160, "width": 160}, resample=2).save_pretrained(folder)
     size = dict(hidden_size=144, num_attention_heads=2, intermediate_size=300, num_hidden_layers=4)
     ends = dict(pad_token_id=0, eos_token_id=1, bos_token_id=2)
     text = size | ends | dict(vocab_size=len(learned["vocab"]), max_position_embeddings=64, projection_size=144)
-    vision = size | dict(image_size=384, patch_size=14)
+    vision = size | dict(image_size=160, patch_size=14)
     random_model(SiglipModel, SiglipConfig(text_config=text, vision_config=vision)).save_pretrained(folder)
     return folder
 
