@@ -400,13 +400,14 @@ def test_widths_and_head_widths_that_are_no_powers_of_two_equal_transformers(wid
     compare("pooled vector", pooled, right.pooler_output, 1e-5)
 
 
-@pytest.mark.parametrize("heads", [1, 2, 3, 4])
-def test_the_pooling_head_differs_from_transformers_in_the_order_of_its_additions_alone(heads, pixels):
-    """In torch's own order (measure.pool_in_torchs_order) not a bit differs."""
-    theirs, ours = random_pair(**TINY | dict(hidden_size=72, num_attention_heads=heads))
-    with torch.no_grad():
-        right = theirs(pixels)
-        assert torch.equal(pool_in_torchs_order(ours.head, right.last_hidden_state), right.pooler_output)
+@pytest.mark.parametrize(("width", "heads"), [(72, 1), (72, 2), (72, 3), (72, 4), (160, 5)])
+def test_the_pooling_head_differs_from_transformers_in_the_order_of_its_additions_alone(width, heads):
+    """In torch's own order (measure.pool_in_torchs_order) not a bit differs, for one picture and for several."""
+    theirs, ours = random_pair(**TINY | dict(hidden_size=width, num_attention_heads=heads))
+    for pictures in (1, 3):
+        x = torch.randn(pictures, 196, width)
+        with torch.no_grad():
+            assert torch.equal(pool_in_torchs_order(ours.head, x), theirs.head(x))
 
 
 # Base size

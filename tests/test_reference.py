@@ -281,6 +281,20 @@ def test_weights_in_several_files_are_loaded_right_and_a_damaged_one_is_named(co
     assert f"copy lacks {shards[1]}; copy all files" in refusal(loader)
 
 
+def test_where_a_weight_begins_in_the_file_changes_not_one_bit(copy_of):
+    """Weights in 32 bits are used where they lie, and in a file they rarely lie at multiples of 64 bytes."""
+    folder, loader = copy_of(SIGLIP)
+    path, before = folder / "model.safetensors", loader().model
+    weights = {name: tensor.float() for name, tensor in load_file(path).items()}
+    path.unlink()
+    save_file(weights, path, metadata={"format": "pt"})
+    assert any(tensor.data_ptr() % 64 for tensor in load_file(path).values())
+    after, pixels = loader().model, torch.rand(1, 3, 224, 224)
+    assert not any(parameter.data_ptr() % 64 for parameter in after.parameters())
+    with torch.no_grad():
+        assert torch.equal(*(model.vision_model(pixels).pooler_output for model in (before, after)))
+
+
 def test_a_damaged_history_is_one_clear_line(tmp_path, monkeypatch):
     folder = tmp_path / "models" / SIGLIP.name
     shutil.copytree(SIGLIP, folder)

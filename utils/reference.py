@@ -229,6 +229,9 @@ def load(folder, shown, model_class, others):
     options = dict(dtype=torch.float32, attn_implementation="eager", output_loading_info=True, ignore_mismatched_sizes=True)
     model, info = load_part(model_class, ["config.json"], folder, shown, **options)
     check_weights(info, shown)
+    for parameter in model.parameters():
+        # Where a number begins in the file, it begins in memory; from an odd place, torch may add in another order.
+        parameter.data = parameter.data.clone()
     return model.eval(), *(load_part(part, names, folder, shown) for part, names in others.items())
 
 
