@@ -587,7 +587,7 @@ def show_pictured_lines(panels, alt, xlabel, ylabel, limits, height=3.6):
             axis.plot(np.asarray(numbers), line, color=colour, linewidth=2, marker=marker, markersize=5, label=label)
         axis.set(xticks=[], ylim=limits, xlim=(-0.5, len(pictures) - 0.5))
         axis.set_title(title, fontsize=12)
-        axis.set_xlabel(xlabel, labelpad=42)
+        axis.set_xlabel(xlabel, labelpad=50)
         axis.legend(frameon=False, fontsize=9, ncols=2)
         thumbnails(axis, pictures, range(len(pictures)), min(0.3, 4.6 / len(pictures) / len(panels)), cards=True)
     axes[0, 0].set_ylabel(ylabel)
