@@ -18,6 +18,7 @@ from transformers import SiglipImageProcessorPil
 
 ROOT = Path(__file__).parents[1]
 SIZE = 224
+FEW = dict(list(sample_drawings().items())[::3])
 
 
 @pytest.fixture(scope="module")
@@ -174,10 +175,10 @@ def test_mistakes_that_are_not_named_first_are_folded_and_none_is_lost(table):
 
 
 def test_the_judge_takes_other_pictures_of_the_same_things():
-    judge = Judge(load_reference(), {name: wide_file(drawing) for name, drawing in sample_drawings().items()})
+    judge = Judge(load_reference(), {name: wide_file(drawing) for name, drawing in FEW.items()})
     [black] = [mistake for mistake in PREPROCESSING if mistake.name == "transparency ignored"]
     assert wide_file(sample_drawings()["frog"]).getpixel((0, 0)) == (0, 0, 0, 0)
-    assert 25 < judge.named_right(black) < judge.named_right()
+    assert 9 < judge.named_right(black) < judge.named_right()
     assert judge.says(black) is judge.says(black)  # asked once
 
 
@@ -188,21 +189,22 @@ def test_an_unknown_name_is_one_clear_line():
 
 def test_the_judge_runs_the_whole_model_with_the_mistake_in_every_block_of_its_kind(table):
     reference = load_reference()
-    judge, x = Judge(reference), torch.randn(1, 4, reference.config.vision_config.hidden_size)
+    judge = Judge(reference, FEW)
     known = {(mistake.stage, mistake.name): mistake for mistake in CATALOGUE}
     right = judge.named_right()
-    assert right > 30
+    assert right > 9
     assert (
-        judge.named_right(known["preprocessing", "bilinear"]) > 30 > judge.named_right(known["preprocessing", "rescaled twice"])
+        judge.named_right(known["preprocessing", "bilinear"]) > 9 > judge.named_right(known["preprocessing", "rescaled twice"])
     )
     assert judge.named_right(known["MLP", "exact GELU"]) == right > judge.named_right(known["MLP", "no activation"])
     assert (
         judge.named_right(known["attention head", "not scaled"]) == judge.named_right(known["attention", "not scaled"]) < right
     )
-    assert judge.named_right(known["text vector", "head skipped"]) < 10
+    assert judge.named_right(known["text vector", "head skipped"]) < 5
     assert judge.named_right(known["embeddings", "class token"]) is not None  # attention takes any number of tokens
     assert judge.named_right(known["preprocessing", "channels last"]) is None
     assert judge.named_right() == right  # nothing of a mistake stays
-    norm = judge.model.vision_model.post_layernorm  # trained: its weight and bias change something
-    text = table("layer norm", (norm, x / 1000), norm(x / 1000).detach(), judge=judge)
+    tower = judge.model.vision_model
+    with torch.no_grad():
+        text = table("pooled vector", (tower, judge.pixels[:1]), tower(judge.pixels[:1])[1], judge=judge)
     assert text.startswith(f"| moves | named right (of {len(judge.drawings)}; without mistakes {right}) | when |")
