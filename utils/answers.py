@@ -136,3 +136,24 @@ class CaptionJudge:
             best = self.model.logits(self.model.norm(x[:, -ids.shape[1] - 1 : -1])).argmax(dim=-1)
             count += ((best == ids) | (ids == self.padding)).all(dim=1).sum().item()
         return count
+
+
+class ShapeJudge:
+    """The hand-built NaFlex tower, asked for the name of each picture, among a text vector (names, width) for each."""
+
+    column = "named right"
+
+    def __init__(self, tower, inputs, texts):
+        """`inputs`: the pictures' patches, grids and mask; picture 0 shows name 0, and so on."""
+        self.tower, self.inputs, self.texts, self.drawings = tower, inputs, texts, texts
+
+    @torch.no_grad()
+    def named_right(self, mistake=None):
+        """How many pictures are named right while the tower makes the mistake."""
+        count = 0
+        for first in range(0, len(self.texts), 14):  # a few at a time stay in the processor's cache
+            batch = [part[first : first + 14] for part in self.inputs]
+            vectors = mistake.wrong(self.tower, *batch) if mistake else self.tower(*batch)[1]
+            best = (vectors @ self.texts.T).argmax(dim=1)
+            count += (best == torch.arange(first, first + len(best))).sum().item()
+        return count

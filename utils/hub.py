@@ -60,7 +60,11 @@ REVISIONS = {
     "google/siglip2-giant-opt-patch16-256": "46d7129e1aa1527cc5a44d86fb35250df3abf0aa",
     "google/siglip2-giant-opt-patch16-384": "a713301b217d38485fb2204c808367d10bc3cc40",
 }
-WANTED = {"siglip": "choose a fixed-resolution SigLIP", "paligemma": "choose a PaliGemma (the first, not PaliGemma 2)"}
+WANTED = {
+    "siglip": "choose a fixed-resolution SigLIP (a NaFlex one is for notebook 12)",
+    "siglip or siglip2": "choose a SigLIP",
+    "paligemma": "choose a PaliGemma (the first, not PaliGemma 2)",
+}
 COPY = "or copy the checkpoint's files to models/ (TROUBLESHOOTING.md#the-hub)"
 # What the client says when a request fails (the exceptions that led to it, "Type: text") -> what to tell the reader.
 FAILURES = {
@@ -100,7 +104,7 @@ def read_json(folder, name, shown):
 def check_config(folder, shown, expected="siglip"):
     """Refuse a folder that holds another kind of model, before transformers makes of it what it can."""
     model_type = read_json(folder, "config.json", shown).get("model_type")
-    if model_type != expected:
+    if model_type not in expected.split(" or "):
         raise LessonError(f"{shown} holds a model of type {model_type!r}, not {expected!r}; {WANTED[expected]}")
 
 

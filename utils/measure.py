@@ -287,6 +287,11 @@ def two_of(name):
     return f"two {english.plural(name)}"
 
 
+def three_of(name):
+    """ "key" -> "three keys"."""
+    return f"three {english.plural(name)}"
+
+
 def one_of(name):
     """ "key" -> "a key", "ant" -> "an ant"."""
     return english.a(name)

@@ -10,7 +10,7 @@ import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from utils import gemma, siglip, vlm
+from utils import gemma, naflex, siglip, vlm
 from utils.siglip import to_rgb
 
 import numpy as np
@@ -64,18 +64,20 @@ class Edit:
         return result if self.output is None else result[self.output]
 
 
-class GemmaEdit(Edit):
-    """As an Edit, but of all that utils/gemma.py holds: whatever block it is called with, the block's parts have the mistake, too."""
+class ModuleEdit(Edit):
+    """As an Edit, but of all that a module holds: whatever block it is called with, the block's parts have the mistake, too."""
 
-    def __init__(self, *changes):
-        super().__init__(None, *changes)
+    def __init__(self, module, *changes, output=None):
+        super().__init__(None, *changes, output=output)
+        self.module = module
 
     @functools.cached_property
-    def wrong_blocks(self):
-        source = inspect.getsource(gemma)
+    def names(self):
+        """What the module would define with the mistakes in it."""
+        source = inspect.getsource(self.module)
         for code, instead in self.changes:
             if source.count(code) != 1:
-                raise ValueError(f"utils/gemma.py holds {code!r} {source.count(code)} times, not once")
+                raise ValueError(f"{self.module.__name__} holds {code!r} {source.count(code)} times, not once")
             source = source.replace(code, instead)
         names = {}
         exec(source, names)
@@ -84,13 +86,17 @@ class GemmaEdit(Edit):
     def remade(self, block):
         """A copy of a block that shares its weights and has the wrong code, in all its parts."""
         wrong = copy.copy(block)
-        wrong.__class__ = self.wrong_blocks.get(type(block).__name__, type(block))
+        wrong.__class__ = self.names.get(type(block).__name__, type(block))
         wrong._modules = {name: self.remade(part) for name, part in block._modules.items()}
         return wrong
 
     @torch.no_grad()
     def __call__(self, block, *inputs):
-        return self.remade(block).forward(*inputs)
+        result = self.remade(block).forward(*inputs)
+        return result if self.output is None else result[self.output]
+
+
+GemmaEdit = functools.partial(ModuleEdit, gemma)
 
 
 def squash(image, size, resample=BICUBIC):
@@ -955,10 +961,80 @@ GRID_ANGLES = [
     ),
 ]  # fmt: skip
 
+# stage "any patches": (PIL image, most, patch) -> patches (most, patch * patch * 3)
+CUT_ORDER, LARGEST = "permute(1, 3, 2, 4, 0)", "if math.prod(grid(scale)) <= most:"
+
+
+def wrong_patches(change):
+    edit = ModuleEdit(naflex, change)
+    return lambda image, most, patch: edit.names["preprocess_any"]([image], most, patch)[0][0]
+
+
+ANY_PATCHES = [
+    Mistake("any patches", name, sentence, source, wrong_patches((code, instead)))
+    for name, sentence, source, code, instead in [
+        ("bicubic", "the picture is resized with bicubic instead of bilinear interpolation", "habit from SigLIP", "BILINEAR", "BICUBIC"),
+        ("stopped early", "the search for the scale is off by one: it never fills all of the patches that it may use",
+         "generic", LARGEST, LARGEST.replace("<=", "<")),
+        ("rounded down", "the sides are rounded down to whole patches; they are rounded up", "generic", "math.ceil", "math.floor"),
+        ("width first", "height and width are exchanged: PIL's size is (width, height)", "generic",
+         "patch_grid(image.height, image.width", "patch_grid(image.width, image.height"),
+        ("column after column", "the patches are read column after column; they are read row after row", "generic",
+         CUT_ORDER, "permute(3, 1, 2, 4, 0)"),
+        ("patch turned", "height and width of each patch are exchanged", "generic", CUT_ORDER, "permute(1, 3, 4, 2, 0)"),
+        ("colours first", "each patch is flattened as (colour, row, column), as a convolution has it; NaFlex puts the colours last",
+         "weights of a convolution", CUT_ORDER, "permute(1, 3, 0, 2, 4)"),
+        ("not normalised", "the pixels stay in [0, 1]", "generic", ".astype(np.float32) - 0.5) / 0.5", ".astype(np.float32))"),
+    ]
+]  # fmt: skip
+
+# stage "any table": (table (side * side, width), rows, columns) -> (rows * columns, width)
+RESIZED = '(rows, columns), mode="bilinear", antialias=True'
+
+
+def wrong_table(*change):
+    edit = ModuleEdit(naflex, change)
+    return lambda table, rows, columns: edit.names["resize_table"](table, rows, columns)
+
+
+ANY_TABLE = [
+    Mistake("any table", name, sentence, source, wrong_table(code, instead))
+    for name, sentence, source, code, instead in [
+        ("bicubic", "the table is resized with bicubic interpolation; NaFlex takes bilinear", "ports of ViT code", RESIZED, RESIZED.replace("bilinear", "bicubic")),
+        ("no antialias", "antialias=True is missing", "mlx-vlm 2266", RESIZED, '(rows, columns), mode="bilinear"'),
+        ("corners aligned", "the corners are aligned: align_corners=True", "generic", RESIZED, '(rows, columns), mode="bilinear", align_corners=True'),
+        ("rows and columns exchanged", "rows and columns of the new grid are exchanged", "generic", RESIZED, RESIZED.replace("rows, columns", "columns, rows")),
+        ("table turned", "rows and columns of the old table are exchanged", "generic", "table.T.unflatten(1, (side, side))[None]", "table.T.unflatten(1, (side, side)).mT[None]"),
+        ("first entries", "the first entries of the table are taken as they are, in their order; the table must be resized",
+         "generic", "return resized[0].flatten(1).T", "return table[: rows * columns]"),
+        ("no transpose back", "the axes are not brought back to (places, width)", "generic", "return resized[0].flatten(1).T", "return resized[0].reshape(rows * columns, -1)"),
+    ]
+]  # fmt: skip
+
+# stage "any shape": (AnyShapeTower, patches, grids, mask) -> pooled vector (batch, width)
+HIDES, PLACES = "masked_fill(~mask, ", "places = torch.zeros_like(x)"
+ANY_SHAPE = [
+    Mistake("any shape", name, sentence, source, ModuleEdit(naflex, *changes, output=1))
+    for name, sentence, source, *changes in [
+        ("mask dropped", "the mask is dropped: padding is looked at like any patch", "mlx-vlm 2266", (HIDES, "masked_fill(mask & ~mask, ")),
+        ("head sees padding", "the mask is forgotten in the pooling head: the probe looks at padding", "generic", ("self.head(x, hidden)", "self.head(x, 0 * hidden)")),
+        ("layers see padding", "the mask is forgotten in the encoder layers; only the pooling head has it", "generic", ("layer(x, hidden)", "layer(x, 0 * hidden)")),
+        ("mask turned round", "the mask is turned round: only padding is looked at", "masks that are True where one may NOT look", (HIDES, "masked_fill(mask, ")),
+        ("padding in place 0", "padding is given the vector of place 0 and looked at like any patch", "transformers' filling, without its mask",
+         (HIDES, "masked_fill(mask & ~mask, "), (PLACES, "places = resize_table(self.position_embedding.weight, 1, 1).expand_as(x).clone()")),
+        ("bicubic", "the position table is resized with bicubic interpolation; NaFlex takes bilinear", "ports of ViT code", (RESIZED, RESIZED.replace("bilinear", "bicubic"))),
+        ("no antialias", "the position table is resized without antialias=True", "mlx-vlm 2266", (RESIZED, '(rows, columns), mode="bilinear"')),
+        ("rows and columns exchanged", "rows and columns are exchanged when the position table is resized", "generic", (RESIZED, RESIZED.replace("rows, columns", "columns, rows"))),
+        ("first entries", "the first entries of the position table are taken as they are; the table must be resized",
+         "generic", ("return resized[0].flatten(1).T", "return table[: rows * columns]")),
+    ]
+]  # fmt: skip
+
 CATALOGUE = [
     *PREPROCESSING, *EMBEDDINGS, *PUT_TOGETHER, *ATTENTION_HEAD, *ATTENTION, *MLP, *LAYER_NORM, *ENCODER_LAYER, *ENCODER,
     *POOLING_HEAD, *HIDDEN_PATCHES, *LAST_HIDDEN_STATE, *POOLED_VECTOR, *TRIMMED_TOWER, *PIXEL_SHUFFLE, *TEXT_VECTOR, *EVERY_PLACE,
     *LOGITS, *PROBABILITIES, *LOSS, *LOSS_GRADIENT, *RMS_NORM, *GROUPED_QUERIES, *GEMMA_LAYER, *GRID_ANGLES,
+    *ANY_PATCHES, *ANY_TABLE, *ANY_SHAPE,
     *VLM_LOGITS, *VLM_LOSS, *VLM_LOG_PROBABILITY,
 ]  # fmt: skip
 

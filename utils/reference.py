@@ -16,6 +16,7 @@ warnings.filterwarnings("ignore", message="IProgress not found")
 
 from utils.errors import LessonError  # noqa: E402
 from utils.hub import PROCESSORS, TOKENIZERS, check_config, fetch, is_hub_id, lacking, read_json  # noqa: E402
+from utils.naflex import flex_weights, preprocess_any  # noqa: E402
 from utils.siglip import preprocess  # noqa: E402
 
 from transformers import (  # noqa: E402
@@ -23,6 +24,9 @@ from transformers import (  # noqa: E402
     PaliGemmaConfig,
     PaliGemmaForConditionalGeneration,
     PaliGemmaProcessor,
+    Siglip2Config,
+    Siglip2ImageProcessorPil,
+    Siglip2Model,
     SiglipConfig,
     SiglipImageProcessorPil,
     SiglipModel,
@@ -97,6 +101,17 @@ class Reference:
         length = self.config.text_config.max_position_embeddings
         options = dict(padding="max_length", padding_side="right", truncation=True, max_length=length)
         return self.tokenizer([sentence.lower() for sentence in sentences], **options, return_tensors="pt").input_ids
+
+
+@dataclass(frozen=True)
+class AnyShapeReference(Reference):
+    """A NaFlex SigLIP as transformers runs it: float32, in evaluation mode, with eager attention."""
+
+    def preprocess(self, *images, most=None):
+        """PIL images -> patches, grids and mask, by hand (`utils.naflex.preprocess_any`), at most as many as it was trained with."""
+        refuse_list(images, "preprocess", "images")
+        vision = self.config.vision_config
+        return preprocess_any(images, most or vision.num_patches, vision.patch_size)
 
 
 @dataclass(frozen=True)
@@ -258,6 +273,34 @@ def load_reference():
         f"width {vision.hidden_size}, {vision.num_hidden_layers} layers"
     )
     return Reference(name, shown, model, model.config, image_processor, tokenizer)
+
+
+def as_flexible(model):
+    """A SigLIP of fixed resolution -> a NaFlex model of transformers with the same weights"""
+    config = model.config.to_dict()
+    vision = {name: size for name, size in config["vision_config"].items() if name not in ("image_size", "model_type")}
+    vision["num_patches"] = (config["vision_config"]["image_size"] // vision["patch_size"]) ** 2
+    text = {name: size for name, size in config["text_config"].items() if name != "model_type"}
+    flexible = Siglip2Model._from_config(Siglip2Config(vision_config=vision, text_config=text), attn_implementation="eager")
+    flexible.load_state_dict(flex_weights(model.state_dict()))
+    return flexible.eval()
+
+
+def load_any_shape():
+    """The NaFlex model of notebook 12: the one that SIGLIP_CHECKPOINT names or, of one of fixed resolution, its weights in that form."""
+    folder, shown = find_folder("SIGLIP_CHECKPOINT", BUNDLED, "siglip or siglip2")
+    if read_json(folder, "config.json", shown)["model_type"] == "siglip":
+        fixed = load_reference()
+        model, tokenizer, how = as_flexible(fixed.model), fixed.tokenizer, ", its weights laid out as NaFlex has them"
+    else:
+        others = {Siglip2ImageProcessorPil: PROCESSORS, AutoTokenizer: (*WORDS, *CHAT)}
+        model, _, tokenizer = load(folder, shown, Siglip2Model, others)
+        how = f" from {shown}"
+    vision = model.config.vision_config
+    processor = Siglip2ImageProcessorPil(patch_size=vision.patch_size, max_num_patches=vision.num_patches)
+    name = Path(shown).name
+    print(f"NaFlex: {name}{how}: up to {vision.num_patches} patches of {vision.patch_size} px, of any shape")
+    return AnyShapeReference(name, shown, model, model.config, processor, tokenizer)
 
 
 def load_vlm():
