@@ -1,6 +1,6 @@
 """`python -m utils.pretrain.own`: draw the pictures of notebook 13, 15 of each of 20 things that no model here has seen.
 
-Each picture of a thing comes from another icon set; the models in models/ were neither trained on any of them nor measured with it.
+Each picture of a thing comes from another icon set. The models in models/ were neither trained on them nor measured with them.
 """
 
 import shutil
@@ -167,12 +167,13 @@ def draw(folder=FOLDER):
 
 CARD = f"""# The pictures of notebook 13
 
-{EACH} drawings of each of {len(THINGS)} things, {SIDE} pixels a side, one folder for each thing. No model in `models/` was trained on them or
-chosen by them, and none of the things is among the 126 names that the bundled SigLIP learned.
+{EACH} drawings of each of {len(THINGS)} things, {SIDE} pixels a side, one folder for each thing.
+No model in `models/` was trained on them or chosen by them.
+None of the things is among the 126 names that the bundled SigLIP learned.
 
 Each file is named after the icon set that it was drawn from. The sets come from npm, where [Iconify](https://iconify.design)
-publishes them; versions and hashes stand in [`utils/pretrain/own.py`](../utils/pretrain/own.py), and `make pictures` draws all of
-them again. Changed: rendered on white, reduced to 16 colours.
+publishes them; versions and hashes stand in [`utils/pretrain/own.py`](../utils/pretrain/own.py), and `make pictures` draws
+all of them again. Changed: rendered on white, reduced to 16 colours.
 
 | file | package | author | licence |
 |---|---|---|---|
