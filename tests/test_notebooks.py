@@ -818,7 +818,7 @@ def test_cells_are_short(notebook):
 
 @pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
 def test_its_blocks_are_the_ones_in_utils(notebook):
-    sources = [(ROOT / "utils" / name).read_text(encoding="utf-8") for name in ("siglip.py", "gemma.py", "vlm.py")]
+    sources = [(ROOT / "utils" / name).read_text(encoding="utf-8") for name in ("siglip.py", "gemma.py", "vlm.py", "own.py")]
     parsed = [node for source in sources for node in ast.parse(source).body]
     finished = {node.name: ast.dump(node) for node in parsed if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
     blocks = [node for cell in code_cells(notebook) for node in ast.parse(cell.source).body if hasattr(node, "name")]

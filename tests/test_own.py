@@ -225,7 +225,8 @@ def test_lora_equals_pefts(small):
     for vectors in (small(pixels)[1], theirs(pixels)[1]):
         F.cross_entropy(vectors[:, :2], labels).backward()
     assert torch.equal(small(pixels)[1], theirs(pixels)[1])
-    assert all(torch.equal(mine.grad, other.grad) for mine, other in zip(ours.values(), others.values()))
+    for mine, other in zip(ours.values(), others.values()):
+        assert torch.allclose(mine.grad, other.grad, rtol=0, atol=1e-5), "autograd adds up in another order"
     own.merge_lora(small)
     assert torch.equal(small(pixels)[1], theirs.merge_and_unload()(pixels)[1])
 

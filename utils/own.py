@@ -36,7 +36,7 @@ def find_folder():
 def read_folder(folder):
     """<folder>/<name>/<picture>: -> names, paths of all pictures, which name each has (pictures). Prints how many there are.
 
-    A LessonError if there is nothing to tell apart or to test with. Files are opened only by `open_all`.
+    A LessonError if there is nothing to tell apart or to test with. `see` opens the files.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -95,15 +95,19 @@ def see(tower, paths, preprocess, batch=20, keep=True):
 
 
 def class_means(vectors, labels):
-    """The mean direction of each thing's pictures. (pictures, width), (pictures) -> (things, width), each of length 1"""
+    """The mean direction of each thing's pictures, of length 1.
+
+    (pictures, width), (pictures) -> (things, width)
+    """
     unit = F.normalize(vectors, dim=-1)
-    return F.normalize(torch.stack([unit[labels == thing].mean(dim=0) for thing in labels.unique()]), dim=-1)
+    means = [unit[labels == thing].mean(dim=0) for thing in labels.unique()]
+    return F.normalize(torch.stack(means), dim=-1)
 
 
 class Namer(nn.Module):
-    """Score each name by the cosine of the picture's vector with the name's own, as SigLIP scores captions.
+    """Score each name by the cosine of the picture's vector with the name's own.
 
-    `eye`: a vision tower, or its head alone. `means`: a vector for each name to start from (names, width).
+    `eye`: a vision tower, or its head alone. `means` (names, width): where names' vectors start.
     What the eye takes, for a tower (batch, 3, height, width) -> (batch, names)
     """
 
@@ -117,20 +121,26 @@ class Namer(nn.Module):
         return self.scale * F.normalize(vectors, dim=-1) @ F.normalize(self.names, dim=-1).T
 
 
-def train(namer, inputs, labels, steps, rate, names_rate=3e-3, batch=20):
-    """Train, in place, all that is not frozen; the eye at `rate`, the names' vectors at theirs.
+def draw_batches(number, steps, batch=20):
+    """Which of `number` pictures each step learns from; all of them before one comes again."""
+    generator, epochs = torch.Generator().manual_seed(0), -(-steps * batch // number)
+    order = [torch.randperm(number, generator=generator) for _ in range(epochs)]
+    return torch.cat(order).split(batch)[:steps]
 
-    `inputs` (pictures, ...) may lie elsewhere than the namer: each batch is carried to it.
+
+def train(namer, inputs, labels, steps, rate, names_rate=3e-3):
+    """Train, in place, all that is not frozen: the eye at `rate`, the names' vectors at theirs.
+
+    inputs (pictures, ...), labels (pictures) -> the last step's loss
     """
-    device, generator = namer.names.device, torch.Generator().manual_seed(0)
-    eye = [parameter for parameter in namer.eye.parameters() if parameter.requires_grad]
+    device, eye = namer.names.device, [p for p in namer.eye.parameters() if p.requires_grad]
     groups = [{"params": eye, "lr": rate}, {"params": [namer.names], "lr": names_rate}]
     optimizer = torch.optim.AdamW(groups, weight_decay=0.0)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, [rate, names_rate], steps, pct_start=0.2)
-    epochs = -(-steps * batch // len(labels))
-    order = torch.cat([torch.randperm(len(labels), generator=generator) for _ in range(epochs)])
-    for chosen in tqdm(order.split(batch)[:steps], unit=" steps", file=sys.stdout):
-        loss = F.cross_entropy(namer(inputs[chosen].to(device)), labels[chosen].to(device))
+    rates = [rate, names_rate]
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rates, steps, pct_start=0.2)
+    for chosen in tqdm(draw_batches(len(labels), steps), unit=" steps", file=sys.stdout):
+        scores = namer(inputs[chosen].to(device))  # each batch is carried to where the namer is
+        loss = F.cross_entropy(scores, labels[chosen].to(device))
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(eye, 1.0)
@@ -158,9 +168,8 @@ class LoRA(nn.Module):
     @torch.no_grad()
     def merged(self):
         """One linear layer that does the same: the correction is added to the weights."""
-        merged = nn.Linear(self.linear.in_features, self.linear.out_features, device=self.a.device)
-        merged.weight.copy_(self.linear.weight + self.b @ self.a * self.scale)
-        merged.bias.copy_(self.linear.bias)
+        merged = copy.deepcopy(self.linear)
+        merged.weight += self.b @ self.a * self.scale
         return merged
 
 
