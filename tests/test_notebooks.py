@@ -716,6 +716,40 @@ WRONG_ANSWERS = {
             "not for another input",
         ),
     ],
+    "mean_directions": [
+        (
+            "def mean_directions(vectors, labels):\n"
+            "    return F.normalize(torch.stack([vectors[labels == t].mean(0) for t in labels.unique()]), dim=-1)",
+            "are not brought to length 1 before their mean is taken",
+        ),
+        (
+            "def mean_directions(vectors, labels):\n"
+            "    unit = F.normalize(vectors, dim=-1)\n"
+            "    return torch.stack([unit[labels == t].mean(0) for t in labels.unique()])",
+            "the mean is not brought to length 1",
+        ),
+        (
+            "def mean_directions(vectors, labels):\n"
+            "    unit = F.normalize(vectors, dim=-1)\n"
+            "    return F.normalize(torch.stack([unit[labels == t].mean(0) for t in range(3)]), dim=-1)",
+            "It is right above, but not for another input",
+        ),
+    ],
+    "mended_merge_of_lora": [
+        ("def mended_merge_of_lora(lora): return broken(lora)", "away from the reference"),
+        (
+            "def mended_merge_of_lora(lora): return lora.linear.weight + (lora.b @ lora.a).T * lora.scale",
+            "the product is transposed",
+        ),
+        (
+            "def mended_merge_of_lora(lora): return lora.linear.weight + lora.b @ lora.a * lora.scale**2",
+            "multiplied by alpha / rank twice",
+        ),
+        (
+            "def mended_merge_of_lora(lora): return lora.linear.weight + 3 * lora.b @ lora.a",
+            "It is right above, but not for another input",
+        ),
+    ],
 }
 
 

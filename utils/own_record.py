@@ -21,7 +21,12 @@ RECORD = Path(__file__).with_suffix(".json")
 SHOTS, SEEDS = (1, 2, 5, 10), (0, 1, 2)
 # What each way trains besides the names' vectors: (steps, rate). The controls: more steps; the rate of the pretraining.
 TRAINED = {"head": (100, 1e-3), "LoRA": (20, 3e-3), "full": (20, 3e-4)}
-CONTROLS = {"full, rate 2e-3": (20, 2e-3), "full, 60 steps": (60, 3e-4), "LoRA, 60 steps": (60, 3e-3)}
+CONTROLS = {
+    "full, rate 2e-3": (20, 2e-3),
+    "head, 20 steps": (20, 1e-3),
+    "full, 60 steps": (60, 3e-4),
+    "LoRA, 60 steps": (60, 3e-3),
+}
 
 
 def prepare(kind, tower):
@@ -59,11 +64,11 @@ class Bench:
     @torch.no_grad()
     def share_old(self, tower):
         vectors = torch.cat([tower(pixels)[1] for pixels in self.old_pixels.split(21)])
-        return ((vectors @ self.captions.T).argmax(dim=1) == self.old).float().mean().item()
+        return round(((vectors @ self.captions.T).argmax(dim=1) == self.old).float().mean().item(), 4)
 
     @torch.no_grad()
     def share(self, scores, test):
-        return (scores.argmax(dim=1) == self.labels[test]).float().mean().item()
+        return round((scores.argmax(dim=1) == self.labels[test]).float().mean().item(), 4)
 
     def frozen(self, shots, seed):
         """The two ways that train nothing in the tower. -> a run of each"""
