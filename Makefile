@@ -1,8 +1,8 @@
 PYTHON ?= python3
 RUN := .venv/bin/python
 
-.PHONY: lab mine test test-all test-training test-browser test-versions test-processors site notebooks progress figures download parity bench
-.PHONY: pretrain pretrain-vlm pretrain-eval students instructors box slides FORCE
+.PHONY: lab mine test test-all test-training test-export test-browser test-versions test-processors site notebooks progress figures download parity bench
+.PHONY: pretrain pretrain-vlm pretrain-eval pictures own students instructors box slides FORCE
 
 # Open the notebooks. The first run sets up .venv. In a container: make lab ARGS="--ip=0.0.0.0"
 lab:
@@ -23,6 +23,11 @@ test-all:
 # The trainings of notebooks 08 and 11, each with three other seeds: some minutes more.
 test-training: .venv/ready
 	$(RUN) -m pytest -m training tests
+
+# LoRA against peft's, and the tuned tower in ONNX: installs what tests/requirements-export.txt names.
+test-export: .venv/ready
+	$(RUN) -m pip install --quiet -r tests/requirements-export.txt
+	$(RUN) -m pytest -m export tests/test_own.py
 
 # Every notebook in JupyterLab, and the site, in a real browser: needs Chromium and its driver; some minutes.
 test-browser: .venv/ready
@@ -98,6 +103,13 @@ pretrain: .venv/ready
 # Train models/paligemma-mini-224 on the tower of that one, measure and describe it. Goes on where it was stopped.
 pretrain-vlm: .venv/ready
 	$(RUN) -m utils.pretrain --vlm
+
+# Draw pictures/ again, the twenty new things of notebook 13. Then measure that notebook's curves: half an hour.
+pictures: .venv/ready
+	$(RUN) -m utils.pretrain.own
+
+own: .venv/ready
+	$(RUN) -m utils.own_record
 
 # Measure both models that lie in models/.
 pretrain-eval: .venv/ready

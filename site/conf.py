@@ -8,7 +8,7 @@ from bs4 import BeautifulSoup
 project = "SigLIP by hand"
 extensions = ["myst_nb"]
 root_doc = "README"
-PLACES = ["notebooks/*.ipynb", "TROUBLESHOOTING.md", "INSTRUCTORS.md", "models/*/README.md"]
+PLACES = ["notebooks/*.ipynb", "TROUBLESHOOTING.md", "INSTRUCTORS.md", "models/*/README.md", "pictures/README.md"]
 include_patterns = ["README.md", *PLACES]
 nb_execution_mode = "off"
 smartquotes = False  # an alt text stays as it is

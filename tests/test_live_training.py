@@ -11,6 +11,7 @@ NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 TRAININGS = {
     "08_learning": ("the model has not learned", "score(model)", 8),
     "11_vlm": ("after = share_right", "after", 0.2),
+    "13_own_pictures": ('right["LoRA"] =', 'right["LoRA"]', 40),
 }
 
 

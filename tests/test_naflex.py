@@ -1,4 +1,4 @@
-"""The hand-built NaFlex tower against transformers': any shapes in one batch, at the sizes of Google's checkpoints, with mistakes."""
+"""The hand-built NaFlex tower against transformers': several shapes in one batch, Google's sizes, planted mistakes."""
 
 import json
 import math
@@ -167,7 +167,7 @@ def test_a_naflex_checkpoint_loads_for_notebook_12_and_the_others_refuse_it_in_o
     assert "NaFlex: siglip2-small-naflex" in capsys.readouterr().out
     inputs = reference.preprocess(*pictures)
     assert inputs[0].shape == (4, 196, 768) and len(reference.tokenize("a frog")[0]) == 16
-    with pytest.raises(LessonError, match="model of type 'siglip2', not 'siglip'; choose a fixed-resolution SigLIP .a NaFlex one"):
+    with pytest.raises(LessonError, match="model of type 'siglip2', not 'siglip'; choose a fixed-resolution SigLIP"):
         load_reference()
 
 

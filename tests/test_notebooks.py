@@ -718,6 +718,76 @@ WRONG_ANSWERS = {
             "not for another input",
         ),
     ],
+    "mean_of_real": [
+        ("def mean_of_real(x, mask): return x.mean(dim=1)", "away from the reference"),
+        ("def mean_of_real(x, mask): return (x * mask[..., None]).mean(dim=1)", "away from the reference"),
+        ("def mean_of_real(x, mask): return x[mask]", "the shape is (770, 192), it should be (4, 192)"),
+        (
+            "def mean_of_real(x, mask):\n"
+            "    return torch.stack([tokens[: rows * columns].mean(0) for tokens, (rows, columns) in zip(x, grids.tolist())])",
+            "It is right above, but not for another input",
+        ),
+    ],
+    "mended_table": [
+        ("def mended_table(table, rows, columns): return broken(table, rows, columns)", "rows and columns of the new grid"),
+        ("def mended_table(table, rows, columns): return table[: rows * columns]", "in their order; the table must be resized"),
+        (
+            "def mended_table(table, rows, columns):\n"
+            "    square = table.T.unflatten(1, (side, side))[None]\n"
+            "    return F.interpolate(square, (rows, columns), mode='bilinear')[0].flatten(1).T",
+            "antialias=True is missing",
+        ),
+        (
+            "def mended_table(table, rows, columns):\n"
+            "    square = table.T.unflatten(1, (14, 14))[None]\n"
+            "    return F.interpolate(square, (rows, columns), mode='bilinear', antialias=True)[0].flatten(1).T",
+            "It is right above, but not for another input",
+        ),
+    ],
+    "packed_mask": [
+        ("def packed_mask(lengths): return torch.ones(sum(lengths), sum(lengths)).bool()", "away from the reference"),
+        ("def packed_mask(lengths): return torch.ones(sum(lengths), sum(lengths)).bool().tril()", "away from the reference"),
+        (
+            "def packed_mask(lengths):\n"
+            "    picture = torch.arange(3).repeat_interleave(torch.tensor(lengths[:3]))\n"
+            "    return picture[:, None] == picture",
+            "It is right above, but not for another input",
+        ),
+    ],
+    "mean_directions": [
+        (
+            "def mean_directions(vectors, labels):\n"
+            "    return F.normalize(torch.stack([vectors[labels == t].mean(0) for t in labels.unique()]), dim=-1)",
+            "are not brought to length 1 before their mean is taken",
+        ),
+        (
+            "def mean_directions(vectors, labels):\n"
+            "    unit = F.normalize(vectors, dim=-1)\n"
+            "    return torch.stack([unit[labels == t].mean(0) for t in labels.unique()])",
+            "the mean is not brought to length 1",
+        ),
+        (
+            "def mean_directions(vectors, labels):\n"
+            "    unit = F.normalize(vectors, dim=-1)\n"
+            "    return F.normalize(torch.stack([unit[labels == t].mean(0) for t in range(3)]), dim=-1)",
+            "It is right above, but not for another input",
+        ),
+    ],
+    "mended_merge_of_lora": [
+        ("def mended_merge_of_lora(lora): return broken(lora)", "away from the reference"),
+        (
+            "def mended_merge_of_lora(lora): return lora.linear.weight + (lora.b @ lora.a).T * lora.scale",
+            "the product is transposed",
+        ),
+        (
+            "def mended_merge_of_lora(lora): return lora.linear.weight + lora.b @ lora.a * lora.scale**2",
+            "multiplied by alpha / rank twice",
+        ),
+        (
+            "def mended_merge_of_lora(lora): return lora.linear.weight + 3 * lora.b @ lora.a",
+            "It is right above, but not for another input",
+        ),
+    ],
 }
 
 
@@ -820,7 +890,10 @@ def test_cells_are_short(notebook):
 
 @pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
 def test_its_blocks_are_the_ones_in_utils(notebook):
-    sources = [(ROOT / "utils" / name).read_text(encoding="utf-8") for name in ("siglip.py", "gemma.py", "vlm.py")]
+    sources = [
+        (ROOT / "utils" / name).read_text(encoding="utf-8")
+        for name in ("siglip.py", "gemma.py", "vlm.py", "naflex.py", "own.py")
+    ]
     parsed = [node for source in sources for node in ast.parse(source).body]
     finished = {node.name: ast.dump(node) for node in parsed if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
     blocks = [node for cell in code_cells(notebook) for node in ast.parse(cell.source).body if hasattr(node, "name")]

@@ -29,6 +29,8 @@ SERIES = {
     "09": "trimmed\ntower",
     "10": "language\nmodel",
     "11": "vision +\nlanguage",
+    "12": "any\nshape",
+    "13": "own\npictures",
 }
 # Colours are for what flows through a model; what works on it is neutral. The dictionary of colours stands in utils.plots.
 FAINT, MODULE = "#DADAD4", "#D5E0EA"
@@ -92,14 +94,15 @@ def save(figure, name):
 
 
 def you_are_here(number):
-    """The eleven notebooks in a row, one of them lit."""
+    """The notebooks in a row, one of them lit."""
     figure, axis = new_figure(12.4, 1.5)
     for index, (title, text) in enumerate(SERIES.items()):
-        here, x = title == number, 0.62 + index * 1.116
-        box(axis, x, 0.6, 0.94, 0.8, text, "image" if here else FAINT)
+        step = 11.16 / (len(SERIES) - 1)
+        here, x = title == number, 0.62 + index * step
+        box(axis, x, 0.6, 0.84 * step, 0.8, text, "image" if here else FAINT, 11)
         label(axis, x, 1.22, title, 12, weight="bold" if here else None)
         if index:
-            arrow(axis, (x - 0.63, 0.6), (x - 0.48, 0.6))
+            arrow(axis, (x - 0.56 * step, 0.6), (x - 0.43 * step, 0.6))
     save(figure, f"you_are_here_{number}")
 
 

@@ -10,7 +10,7 @@ import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from utils import gemma, naflex, siglip, vlm
+from utils import gemma, naflex, own, siglip, vlm
 from utils.siglip import to_rgb
 
 import numpy as np
@@ -1030,12 +1030,98 @@ ANY_SHAPE = [
     ]
 ]  # fmt: skip
 
+# stage "LoRA": (LoRA, x (..., width in)) -> (..., width out). `b` is not zero in the cases: else no mistake would show
+ADDED_TO, CORRECTION = "self.linear(x) + F.linear", "F.linear(F.linear(x, self.a), self.b) * self.scale"
+
+
+def with_random_b(block, x):
+    torch.manual_seed(0)
+    return block.linear(x) + F.linear(F.linear(x, block.a), torch.randn_like(block.b)) * block.scale
+
+
+def with_dropout(block, x):
+    torch.manual_seed(0)
+    return block.linear(x) + F.linear(F.linear(F.dropout(x, 0.5), block.a), block.b) * block.scale
+
+
+LORA = [
+    Mistake("LoRA", name, sentence, source, Edit(own.LoRA, (code, instead)))
+    for name, sentence, source, code, instead in [
+        ("not scaled", "the correction isn't multiplied by alpha / rank",
+         "generic", CORRECTION, "F.linear(F.linear(x, self.a), self.b)"),
+        ("scaled twice", "the correction is multiplied by alpha / rank twice",
+         "scaling the matrices before handing them to code that scales", CORRECTION, f"{CORRECTION} * self.scale"),
+        ("scaled by alpha", "the correction is multiplied by alpha; it must be divided by the rank, too",
+         "generic", CORRECTION, f"{CORRECTION} * len(self.a)"),
+        ("correction added twice", "the correction is added twice: merged into the weights, and still running beside them",
+         "merging in place and leaving the adapter on", CORRECTION, f"2 * ({CORRECTION})"),
+        ("only the correction", "only the correction is returned; it must be added to what the frozen layer gives",
+         "generic", ADDED_TO, "F.linear"),
+        ("subtracted", "the correction is subtracted; it must be added",
+         "unmerging where merging is meant", ADDED_TO, "self.linear(x) - F.linear"),
+        ("no bias", "the frozen layer's bias is lost",
+         "rebuilding the layer from its weight alone", "self.linear(x)", "F.linear(x, self.linear.weight)"),
+        ("no correction", "the correction is not added: this is the frozen layer",
+         "an adapter that was never put in, or that is switched off", f" + {CORRECTION}", ""),
+        ("exchanged", "a and b are exchanged: b must come last, it is the one that starts at zero",
+         "generic", CORRECTION, "F.linear(F.linear(x, self.b.T), self.a.T) * self.scale"),
+    ]
+] + [
+    Mistake("LoRA", "random b", "b starts out random; it must start at zero, so that the first step starts from the pretrained model",
+            "initialising both matrices alike", with_random_b),
+    Mistake("LoRA", "dropout left on", "the dropout in front of the correction still runs: eval() is forgotten",
+            "peft's lora_dropout without model.eval()", with_dropout),
+]  # fmt: skip
+
+# stage "merged weights": (LoRA,) -> the one matrix that does the same (width out, width in)
+MERGED_WEIGHTS = [
+    Mistake("merged weights", name, sentence, "generic", wrong)
+    for name, sentence, wrong in [
+        ("not scaled", "b @ a is added without alpha / rank", lambda block: block.linear.weight + block.b @ block.a),
+        ("scaled twice", "b @ a is multiplied by alpha / rank twice",
+         lambda block: block.linear.weight + block.b @ block.a * block.scale**2),
+        ("transposed", "the product is transposed: torch keeps weights as (width out, width in)",
+         lambda block: block.linear.weight + (block.b @ block.a).T * block.scale),
+        ("merged twice", "the correction is added twice: this was merged before",
+         lambda block: block.linear.weight + 2 * block.b @ block.a * block.scale),
+        ("only the correction", "the frozen weights are missing: this is the correction alone",
+         lambda block: block.b @ block.a * block.scale),
+        ("no correction", "these are the frozen weights: the correction is not added", lambda block: block.linear.weight.clone()),
+        ("subtracted", "the correction is subtracted; it must be added",
+         lambda block: block.linear.weight - block.b @ block.a * block.scale),
+    ]
+]  # fmt: skip
+
+
+# stage "class means": (vectors (pictures, width), labels (pictures)) -> (things, width), each of length 1
+def means_of(vectors, labels, take=lambda own: own.mean(dim=0)):
+    return torch.stack([take(vectors[labels == thing]) for thing in labels.unique()])
+
+
+CLASS_MEANS = [
+    Mistake("class means", name, sentence, "generic", wrong)
+    for name, sentence, wrong in [
+        ("lengths count", "the vectors are not brought to length 1 before their mean is taken: long ones count more",
+         lambda vectors, labels: F.normalize(means_of(vectors, labels), dim=-1)),
+        ("mean not normed", "the mean is not brought to length 1: things whose pictures agree get higher scores",
+         lambda vectors, labels: means_of(F.normalize(vectors, dim=-1), labels)),
+        ("nothing normed", "nothing is brought to length 1", means_of),
+        ("first picture", "only the first picture of each thing is taken",
+         lambda vectors, labels: F.normalize(means_of(vectors, labels, lambda own: own[0]), dim=-1)),
+        ("sum", "the sum is taken and not brought to length 1: things with more pictures get higher scores",
+         lambda vectors, labels: means_of(F.normalize(vectors, dim=-1), labels, lambda own: own.sum(dim=0))),
+        ("normed over pictures", "the vectors are normed over the pictures (dim=0), not over the width (dim=-1)",
+         lambda vectors, labels: F.normalize(means_of(F.normalize(vectors, dim=0), labels), dim=-1)),
+    ]
+]  # fmt: skip
+
 CATALOGUE = [
     *PREPROCESSING, *EMBEDDINGS, *PUT_TOGETHER, *ATTENTION_HEAD, *ATTENTION, *MLP, *LAYER_NORM, *ENCODER_LAYER, *ENCODER,
     *POOLING_HEAD, *HIDDEN_PATCHES, *LAST_HIDDEN_STATE, *POOLED_VECTOR, *TRIMMED_TOWER, *PIXEL_SHUFFLE, *TEXT_VECTOR, *EVERY_PLACE,
     *LOGITS, *PROBABILITIES, *LOSS, *LOSS_GRADIENT, *RMS_NORM, *GROUPED_QUERIES, *GEMMA_LAYER, *GRID_ANGLES,
     *ANY_PATCHES, *ANY_TABLE, *ANY_SHAPE,
     *VLM_LOGITS, *VLM_LOSS, *VLM_LOG_PROBABILITY,
+    *LORA, *MERGED_WEIGHTS, *CLASS_MEANS,
 ]  # fmt: skip
 
 # What no output can show: the numbers stay the same but for rounding. The sentence says why.

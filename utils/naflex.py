@@ -85,7 +85,10 @@ class AnyPatchEmbedding(nn.Module):
 
 
 class MaskedAttention(MultiHeadAttention):
-    """As in notebook 04, but nobody looks at padding. x (batch, tokens, width), mask (batch, 1, 1, tokens): very low at padding"""
+    """As in notebook 04, but nobody looks at padding.
+
+    x (batch, tokens, width), mask (batch, 1, 1, tokens): 0 at real patches, very low at padding
+    """
 
     def forward(self, x, mask):
         queries = split_heads(self.q_proj(x), self.heads)

@@ -108,7 +108,7 @@ class AnyShapeReference(Reference):
     """A NaFlex SigLIP as transformers runs it: float32, in evaluation mode, with eager attention."""
 
     def preprocess(self, *images, most=None):
-        """PIL images -> patches, grids and mask, by hand (`utils.naflex.preprocess_any`), at most as many as it was trained with."""
+        """PIL images -> patches, grids and mask, by hand (`utils.naflex.preprocess_any`); at most as many as in its table."""
         refuse_list(images, "preprocess", "images")
         vision = self.config.vision_config
         return preprocess_any(images, most or vision.num_patches, vision.patch_size)
@@ -287,7 +287,7 @@ def as_flexible(model):
 
 
 def load_any_shape():
-    """The NaFlex model of notebook 12: the one that SIGLIP_CHECKPOINT names or, of one of fixed resolution, its weights in that form."""
+    """The NaFlex model of notebook 12: what SIGLIP_CHECKPOINT names, or the weights of a fixed resolution in NaFlex's form."""
     folder, shown = find_folder("SIGLIP_CHECKPOINT", BUNDLED, "siglip or siglip2")
     if read_json(folder, "config.json", shown)["model_type"] == "siglip":
         fixed = load_reference()

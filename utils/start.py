@@ -314,7 +314,7 @@ def test(_):
     for command in STYLE:
         if run(command):
             return 1
-    return tests("not slow and not training and not browser", "tests", "notebooks")
+    return tests("not slow and not training and not browser and not export", "tests", "notebooks")
 
 
 def test_all(_):

@@ -1,0 +1,154 @@
+"""`python -m utils.own_record` (`make own`): measure notebook 13's curves, half an hour on two cores, into own_record.json."""
+
+import copy
+import json
+import platform
+import time
+from pathlib import Path
+
+from utils import own
+from utils.measure import CountMemory, fit_linear_probe
+from utils.pictures import sample_drawings
+from utils.pretrain.concepts import NAMES
+from utils.reference import load_reference
+from utils.siglip import VisionTransformer
+
+import torch
+import torch.nn.functional as F
+from transformers import SiglipVisionConfig
+
+RECORD = Path(__file__).with_suffix(".json")
+SHOTS, SEEDS = (1, 2, 5, 10), (0, 1, 2)
+# What each way trains besides the names' vectors: (steps, rate). The controls: more steps; the rate of the pretraining.
+TRAINED = {"head": (100, 1e-3), "LoRA": (20, 3e-3), "full": (20, 3e-4)}
+CONTROLS = {
+    "full, rate 2e-3": (20, 2e-3),
+    "head, 20 steps": (20, 1e-3),
+    "full, 60 steps": (60, 3e-4),
+    "LoRA, 60 steps": (60, 3e-3),
+}
+
+
+def prepare(kind, tower):
+    """A copy of the tower in which only what this way trains is not frozen."""
+    tower = copy.deepcopy(tower).requires_grad_(kind == "full")
+    if kind == "head":
+        tower.head.requires_grad_(True)
+    if kind == "LoRA":
+        torch.manual_seed(0)
+        own.add_lora(tower)
+    return tower
+
+
+class Bench:
+    """The pictures, what the frozen tower sees in them, and how well it names the old things."""
+
+    def __init__(self, reference, folder):
+        self.names, paths, self.labels = own.read_folder(folder)
+        self.tower = VisionTransformer(reference.config.vision_config).eval()
+        self.tower.load_state_dict(reference.model.vision_model.state_dict())
+        self.states, self.vectors = own.see(self.tower, paths, reference.preprocess)
+        self.pixels = torch.cat([reference.preprocess(own.read_image(path)) for path in paths])
+        self.scale = reference.model.logit_scale.exp().item()
+        drawings = sample_drawings()
+        self.old_pixels = reference.preprocess(*drawings.values())
+        self.old = torch.tensor([NAMES.index(name) for name in drawings])
+        self.captions = self.caption_vectors(reference, NAMES)
+
+    @staticmethod
+    @torch.no_grad()
+    def caption_vectors(reference, names):
+        ids = reference.tokenize(*[f"a drawing of a {name}" for name in names])
+        return F.normalize(reference.model.get_text_features(ids).pooler_output, dim=-1)
+
+    @torch.no_grad()
+    def share_old(self, tower):
+        vectors = torch.cat([tower(pixels)[1] for pixels in self.old_pixels.split(21)])
+        return round(((vectors @ self.captions.T).argmax(dim=1) == self.old).float().mean().item(), 4)
+
+    @torch.no_grad()
+    def share(self, scores, test):
+        return round((scores.argmax(dim=1) == self.labels[test]).float().mean().item(), 4)
+
+    def frozen(self, shots, seed):
+        """The two ways that train nothing in the tower. -> a run of each"""
+        learn, test = own.split(self.labels, shots, seed)
+        seen, targets = self.vectors[learn], F.one_hot(self.labels[learn]).float()
+        means = own.class_means(seen, self.labels[learn])
+        scores = {"class means": self.vectors[test] @ means.T}
+        scores["linear probe"] = fit_linear_probe(seen, targets)(self.vectors[test])
+        return [dict(way=way, shots=shots, seed=seed, new=self.share(score, test)) for way, score in scores.items()]
+
+    def trained(self, way, steps, rate, shots, seed):
+        """-> shares named right of new and of old things, and seconds of training"""
+        kind = way.split(",")[0]
+        learn, test = own.split(self.labels, shots, seed)
+        tower = prepare(kind, self.tower)
+        eye, inputs = (tower.head, self.states) if kind == "head" else (tower, self.pixels)
+        means = own.class_means(self.vectors[learn], self.labels[learn])
+        namer, start = own.Namer(eye, means, self.scale), time.perf_counter()
+        loss = own.train(namer, inputs[learn], self.labels[learn], steps, rate)
+        seconds = time.perf_counter() - start
+        with torch.no_grad():
+            scores = torch.cat([namer(some) for some in inputs[test].split(20)])
+        run = dict(way=way, shots=shots, seed=seed, new=self.share(scores, test), old=self.share_old(tower))
+        return run | dict(loss=round(loss, 3), seconds=round(seconds, 1))
+
+
+def jobs():
+    """All trainings, one draw after the other, so that a stopped record is of use. -> (way, steps, rate, shots, seed)"""
+    for seed in SEEDS:
+        yield from ((way, *how, shots, seed) for shots in SHOTS for way, how in TRAINED.items())
+    yield from ((way, *how, 10, seed) for way, how in CONTROLS.items() for seed in SEEDS)
+
+
+def measure_base(pictures=8):
+    """What training needs at Google's base size, on random weights: {way: {"numbers", "megabytes", "seconds"}}, one step each.
+
+    Megabytes: weights, gradients and AdamW's two numbers for each trained one, and what a batch keeps for the way back.
+    """
+    found, pixels = {}, torch.randn(pictures, 3, 224, 224)
+    for way in ("frozen", "LoRA", "full"):
+        tower = prepare(way, VisionTransformer(SiglipVisionConfig()))
+        weights = sum(parameter.numel() for parameter in tower.parameters())
+        trained = sum(parameter.numel() for parameter in tower.parameters() if parameter.requires_grad)
+        start = time.perf_counter()
+        with torch.set_grad_enabled(trained > 0), CountMemory() as memory:
+            vectors = tower(pixels)[1]
+            if trained:
+                vectors.square().mean().backward()
+        seconds = (time.perf_counter() - start) / pictures
+        megabytes = (4 * (weights + 2 * trained) + memory.peak) / 1e6  # the gradients are in the peak
+        found[way] = dict(numbers=trained, megabytes=round(megabytes), seconds=round(seconds, 2))
+    return {"pictures": pictures} | found
+
+
+def load():
+    return json.loads(RECORD.read_text(encoding="utf-8"))
+
+
+def of(record, way, what="new", shots=SHOTS):
+    """What the record says of a way. -> {shots: a number for each draw}"""
+    return {n: [run[what] for run in record["runs"] if (run["way"], run["shots"]) == (way, n)] for n in shots}
+
+
+def main():
+    bench = Bench(load_reference(), own.ROOT / "pictures")
+    record = {"machine": f"{torch.get_num_threads()} cores ({platform.machine()}), torch {torch.__version__}"}
+    record |= {"old before": bench.share_old(bench.tower), "base": {}, "runs": []}
+    if RECORD.exists():  # it goes on where it was stopped; delete the file to measure all anew
+        record |= load()
+    done = {(run["way"], run["shots"], run["seed"]) for run in record["runs"]}
+    if not of(record, "class means")[1]:
+        record["runs"] += [run for seed in SEEDS for shots in SHOTS for run in bench.frozen(shots, seed)]
+    for way, steps, rate, shots, seed in jobs():
+        if (way, shots, seed) not in done:
+            record["runs"].append(bench.trained(way, steps, rate, shots, seed))
+            print(record["runs"][-1], flush=True)
+            RECORD.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    record["base"] = record["base"] or measure_base()
+    RECORD.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
