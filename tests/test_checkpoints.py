@@ -16,6 +16,9 @@ from transformers import (
     GemmaTokenizer,
     PaliGemmaConfig,
     PaliGemmaForConditionalGeneration,
+    Siglip2Config,
+    Siglip2ImageProcessorPil,
+    Siglip2Model,
     SiglipConfig,
     SiglipImageProcessorPil,
     SiglipModel,
@@ -90,6 +93,20 @@ def siglip2_checkpoint(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="session")
+def naflex_checkpoint(tmp_path_factory):
+    """A folder laid out as Google's NaFlex checkpoints: a table of 8 x 8 places, random weights; the bundled model's tokenizer."""
+    folder = tmp_path_factory.mktemp("models") / "siglip2-random-naflex"
+    size = dict(hidden_size=160, num_attention_heads=5, intermediate_size=600, num_hidden_layers=3)
+    text = size | dict(vocab_size=900, max_position_embeddings=16, projection_size=160)
+    config = Siglip2Config(text_config=text, vision_config=size | dict(patch_size=14, num_patches=64))
+    random_model(Siglip2Model, config).save_pretrained(folder)
+    Siglip2ImageProcessorPil(patch_size=14, max_num_patches=64).save_pretrained(folder)
+    for name in ("tokenizer_config.json", "spiece.model"):
+        shutil.copy(BUNDLED / name, folder)
+    return folder
+
+
 def run_notebook(path, **environment):
     """Every cell must run; outputs are not compared."""
     options = ["--nbval-lax", "--nbval-current-env", "--nbval-cell-timeout=3600", "-p", "no:cacheprovider", "-q"]
@@ -122,3 +139,8 @@ def test_a_notebook_on_preprocessing_patches_or_sentences_runs_on_files_like_sig
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_runs_on_other_checkpoints(path, other_checkpoint, odd_vlm):
     run_notebook(path, SIGLIP_CHECKPOINT=str(other_checkpoint), VLM_CHECKPOINT=str(odd_vlm))
+
+
+@pytest.mark.slow
+def test_the_notebook_on_any_shape_runs_on_a_naflex_checkpoint(naflex_checkpoint):
+    run_notebook(ROOT / "notebooks" / "12_any_shape.ipynb", SIGLIP_CHECKPOINT=str(naflex_checkpoint))

@@ -3,7 +3,7 @@
 import json
 import math
 
-from utils import naflex
+from utils import naflex, parity
 from utils.checks import CheckError, compare
 from utils.errors import LessonError
 from utils.mistakes import CATALOGUE, explain
@@ -20,8 +20,6 @@ from transformers import Siglip2ImageProcessorPil, Siglip2VisionConfig, Siglip2V
 from transformers.models.siglip2.image_processing_pil_siglip2 import get_image_size_for_max_num_patches
 
 STAGES = "any patches", "any table", "any shape"
-# width, layers, heads, width of the MLP, side of a patch, places in the table: google/siglip2-base- and -so400m-patch16-naflex
-PUBLISHED = {"base": (768, 12, 12, 3072, 16, 256), "so400m": (1152, 27, 16, 4304, 16, 256)}
 
 
 @pytest.fixture(scope="module")
@@ -74,12 +72,6 @@ def check_tower(theirs, ours, pictures, most):
 def test_it_equals_transformers_on_other_sizes(pictures):
     theirs, ours = pair(96, 3, 4, 150, 4, 49)
     check_tower(theirs, ours, pictures, 60)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", PUBLISHED)
-def test_it_equals_transformers_in_the_shape_of_googles_checkpoints(name, pictures):
-    check_tower(*pair(*PUBLISHED[name]), pictures[:2], 256)
 
 
 def test_a_square_gives_what_the_tower_of_fixed_resolution_gives(pictures):
@@ -169,6 +161,35 @@ def test_a_naflex_checkpoint_loads_for_notebook_12_and_the_others_refuse_it_in_o
     assert inputs[0].shape == (4, 196, 768) and len(reference.tokenize("a frog")[0]) == 16
     with pytest.raises(LessonError, match="model of type 'siglip2', not 'siglip'; choose a fixed-resolution SigLIP"):
         load_reference()
+
+
+def test_make_parity_knows_a_naflex_checkpoint_by_its_folder(naflex_folder, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["parity", str(naflex_folder)])
+    parity.main()
+    said = capsys.readouterr().out
+    assert said.count("identical") == 4 and "patches and grids" in said and "WRONG" not in said
+
+
+def test_make_parity_calls_a_wrong_naflex_tower_wrong(naflex_folder, monkeypatch):
+    monkeypatch.setattr(naflex, "resize_table", lambda table, rows, columns: table[: rows * columns])
+    monkeypatch.setattr("sys.argv", ["parity", str(naflex_folder)])
+    with pytest.raises(LessonError, match="not as it should be: embeddings, all 12 hidden states, last hidden state, pooled"):
+        parity.main()
+
+
+def test_other_logits_than_the_published_ones_are_called_wrong(capsys):
+    assert len(parity.print_published_discs(load_any_shape())) == capsys.readouterr().out.count("WRONG") == 7
+    assert [picture.size for picture in parity.discs()] == [(224, 224), (1024, 1024), (1024, 224)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", parity.NAFLEX)
+def test_make_parity_measures_a_naflex_checkpoints_shape_without_fetching_it(name, monkeypatch, capsys):
+    """The published shape, random weights: every stage to the last bit, the pooled vector but for rounding."""
+    monkeypatch.setattr("sys.argv", ["parity", name, "--shape-only"])
+    parity.main()
+    said = capsys.readouterr().out
+    assert said.count("right") == 4 and said.count("identical") >= 3
 
 
 def test_a_picture_of_another_mode_is_read_as_the_others_are():

@@ -12,16 +12,17 @@ from unittest.mock import patch
 from utils import siglip
 from utils.errors import LessonError
 from utils.hub import sha256
-from utils.pictures import sample_drawings
-from utils.reference import load_reference
+from utils.naflex import AnyShapeTower, preprocess_any
+from utils.pictures import four_drawings, sample_drawings
+from utils.reference import load_any_shape, load_reference, takes_any_shape
 from utils.siglip import SigLIP
 
 import requests
 import torch
 import torch.nn.functional as F
 from huggingface_hub import constants
-from PIL import Image
-from transformers import SiglipConfig, SiglipModel
+from PIL import Image, ImageDraw
+from transformers import Siglip2Config, Siglip2Model, SiglipConfig, SiglipModel
 
 BASE, LARGE = (768, 12, 12, 3072), (1024, 24, 16, 4096)  # width, layers, heads, width of the MLP
 REORDERED = "pooled vector", "logits"  # torch's own attention, which pools there, has keys and values in one product
@@ -54,6 +55,17 @@ CHECKPOINTS = {
     "google/siglip2-giant-opt-patch16-256": (GIANT, 256, 16, 256000, 64, 1_163_168_256, 1_871_393_906),
     "google/siglip2-giant-opt-patch16-384": (GIANT, 384, 16, 256000, 64, 1_163_659_776, 1_871_885_426),
 }
+NAFLEX = {"google/siglip2-base-patch16-naflex": BASE, "google/siglip2-so400m-patch16-naflex": SO400M}
+# google/siglip2-base-patch16-naflex: sentence: its logits for the three pictures of `discs` (transformers' own test, 1e-3)
+DISCS = {
+    "circle": (1.0195, -0.0280, -1.4468),
+    "ellipsoid": (-4.5395, -6.2269, -1.5667),
+    "blue circle on red background": (4.1757, 5.0358, 3.5159),
+    "blue circle with green border on red background": (9.4264, 10.1879, 6.3353),
+    "green circle on red background": (2.4409, 3.1058, 4.5491),
+    "a dog": (-12.3230, -13.7355, -13.4632),
+    "a blue dog with a green border on a red background": (1.1520, 1.1687, -1.9647),
+}
 PHOTOGRAPH = "http://images.cocodataset.org/val2017/000000039769.jpg"
 PHOTOGRAPH_SHA256 = "dea9e7ef97386345f7cff32f9055da4982da5471c48d575146c796ab4563b04e"
 # name: sentences, what transformers' own tests and tutorials publish for the photograph of two cats, tolerance
@@ -67,10 +79,28 @@ PUBLISHED = {
 }
 
 
+def flexible_shape_of(name):
+    """The config of a NaFlex checkpoint: 16 x 16 places in its table, Gemma's vocabulary, 64 tokens of text."""
+    keys = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
+    size = dict(zip(keys, NAFLEX[name]))
+    text = size | dict(vocab_size=256000, max_position_embeddings=64, projection_size=size["hidden_size"])
+    return Siglip2Config(vision_config=size | dict(patch_size=16, num_patches=256), text_config=text)
+
+
+def discs():
+    """The three pictures that transformers' own test of NaFlex draws: a blue disc with a green rim on red, in three shapes."""
+    for height, width in ((224, 224), (1024, 1024), (224, 1024)):
+        picture, (x, y) = Image.new("RGB", (width, height), "red"), (width // 2, height // 2)
+        radius = min(x, y) // 8 * 7
+        box = x - radius, y - radius, x + radius, y + radius
+        ImageDraw.Draw(picture).ellipse(box, fill="blue", outline="green", width=width // 20)
+        yield picture
+
+
 def shape_of(name):
     """The config of a checkpoint in the table; a LessonError for any other name."""
     if name not in CHECKPOINTS:
-        raise LessonError(f"{name} is not in the table of utils/parity.py; known: {', '.join(sorted(CHECKPOINTS))}")
+        raise LessonError(f"{name} is not in the table of utils/parity.py; known: {', '.join(sorted(CHECKPOINTS | NAFLEX))}")
     size, side, patch, vocabulary, tokens, *_ = CHECKPOINTS[name]
     keys = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
     text_size = SO400M if size is GIANT else size  # the giant has So400m's text tower, and a head to its own width
@@ -129,12 +159,33 @@ def compare_stages(model, pixels, ids):
     return differences
 
 
+@torch.no_grad()
+def compare_flexible(model, patches, grids, mask):
+    """As `compare_stages`, for the tower of a NaFlex model, with eager attention; of real patches only."""
+    with torch.device("meta"):
+        ours = AnyShapeTower(model.config.vision_config)
+    ours.load_state_dict(model.vision_model.state_dict(), assign=True)
+    model.set_attn_implementation("eager")
+    run, states = model.vision_model(patches, mask, grids, output_hidden_states=True), [ours.embeddings(patches, grids)]
+    hooks = [layer.register_forward_hook(lambda _, __, output: states.append(output)) for layer in ours.encoder.layers]
+    last, pooled = ours(patches, grids, mask)
+    for hook in hooks:
+        hook.remove()
+    pairs = {
+        "embeddings": (states[0][mask], run.hidden_states[0][mask]),
+        f"all {len(hooks)} hidden states": [torch.stack([state[mask] for state in all]) for all in (states, run.hidden_states)],
+        "last hidden state": (last[mask], run.last_hidden_state[mask]),
+        "pooled vector": (pooled, run.pooler_output),
+    }
+    return {"eager": {stage: ((a - b).abs().max() / b.abs().max()).item() for stage, (a, b) in pairs.items()}}
+
+
 def print_table(differences):
     """One line a stage. -> the stages that are not equal or, behind the pooling head, further away than rounding takes them"""
-    print(f"{'stage':24} {'eager':>12} {'SDPA':>12}  verdict")
+    print(f"{'stage':24} {' '.join(f'{attention:>12}' for attention in differences)}  verdict")
     bad = []
     for stage in differences["eager"]:
-        apart = [differences[attention][stage] for attention in ("eager", "sdpa")]
+        apart = [by_stage[stage] for by_stage in differences.values()]
         right = max(apart) <= (1e-5 if stage in REORDERED else 0)
         bad += [] if right else [stage]
         columns = " ".join(f"{'identical' if difference == 0 else f'{difference:.0e}':>12}" for difference in apart)
@@ -194,11 +245,42 @@ def print_published(name, reference):
     return bad
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("checkpoint", nargs="?", help="a folder, or a name on the hub; the bundled model without it")
-    parser.add_argument("--shape-only", action="store_true", help="random weights of that shape; nothing is downloaded")
-    chosen, bad = parser.parse_args(), []
+@torch.no_grad()
+def print_published_discs(reference):
+    """The published logits next to those measured here. -> what differs"""
+    patches, grids, mask = reference.preprocess(*discs())
+    inputs = dict(pixel_values=patches, spatial_shapes=grids, pixel_attention_mask=mask)
+    logits, bad = reference.model(**inputs, input_ids=reference.tokenize(*DISCS)).logits_per_text.tolist(), []
+    for sentence, published, measured in zip(DISCS, DISCS.values(), logits):
+        near = all(abs(m - p) <= 1e-3 * (1 + abs(p)) for m, p in zip(measured, published))
+        print(f"published: {sentence}: {published}; here {[round(m, 4) for m in measured]}: {'right' if near else 'WRONG'}")
+        bad += [] if near else [f"published logits of {sentence!r}"]
+    return bad
+
+
+def measure_flexible(checkpoint, shape_only):
+    """The table for a NaFlex checkpoint: a square and a picture twice as wide as high in one batch. -> what is wrong"""
+    scene, bad = four_drawings(), []
+    pictures = [scene, scene.crop((0, 0, scene.width, scene.height // 2))]
+    if shape_only:
+        model = random_model(Siglip2Model, flexible_shape_of(checkpoint))
+        inputs = preprocess_any(pictures, model.config.vision_config.num_patches, model.config.vision_config.patch_size)
+        print(f"{checkpoint}: its shape, random weights")
+    else:
+        reference = load_any_shape()
+        model, inputs = reference.model, reference.preprocess(*pictures)
+        theirs = reference.image_processor(pictures, return_tensors="pt")
+        same = torch.equal(inputs[0], theirs.pixel_values) and torch.equal(inputs[1], theirs.spatial_shapes)
+        print(f"{'patches and grids':24} {'identical' if same else 'WRONG':>12}")
+        bad += [] if same else ["patches and grids"]
+        if Path(reference.name).name == "siglip2-base-patch16-naflex":
+            bad += print_published_discs(reference)
+    return bad + print_table(compare_flexible(model, *inputs))
+
+
+def measure_fixed(chosen):
+    """The tables for a checkpoint of fixed resolution. -> what is wrong"""
+    bad = []
     if chosen.shape_only:
         model = random_model(SiglipModel, shape_of(chosen.checkpoint))
         vision, text = model.config.vision_config, model.config.text_config
@@ -207,7 +289,6 @@ def main():
         ids = torch.randint(2, text.vocab_size, (2, text.max_position_embeddings), generator=generator)
         print(f"{chosen.checkpoint}: its shape, random weights")
     else:
-        os.environ.update({"SIGLIP_CHECKPOINT": chosen.checkpoint} if chosen.checkpoint else {})
         reference = load_reference()
         model, drawings = reference.model, list(sample_drawings().values())[:2]
         pixels, ids = reference.preprocess(*drawings), reference.tokenize("a drawing of a cat", "two apples")
@@ -219,6 +300,19 @@ def main():
     bad += print_counts(name, model)
     if not chosen.shape_only:
         bad += print_published(name, reference)
+    return bad
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("checkpoint", nargs="?", help="a folder, or a name on the hub; the bundled model without it")
+    parser.add_argument("--shape-only", action="store_true", help="random weights of that shape; nothing is downloaded")
+    chosen = parser.parse_args()
+    os.environ.update({"SIGLIP_CHECKPOINT": chosen.checkpoint} if chosen.checkpoint else {})
+    if chosen.checkpoint in NAFLEX if chosen.shape_only else takes_any_shape():
+        bad = measure_flexible(chosen.checkpoint, chosen.shape_only)
+    else:
+        bad = measure_fixed(chosen)
     if bad:
         raise LessonError(f"not as it should be: {', '.join(bad)}")
 

@@ -286,10 +286,16 @@ def as_flexible(model):
     return flexible.eval()
 
 
+def takes_any_shape():
+    """Whether SIGLIP_CHECKPOINT names a NaFlex checkpoint."""
+    folder, shown = find_folder("SIGLIP_CHECKPOINT", BUNDLED, "siglip or siglip2")
+    return read_json(folder, "config.json", shown)["model_type"] == "siglip2"
+
+
 def load_any_shape():
     """The NaFlex model of notebook 12: what SIGLIP_CHECKPOINT names, or the weights of a fixed resolution in NaFlex's form."""
     folder, shown = find_folder("SIGLIP_CHECKPOINT", BUNDLED, "siglip or siglip2")
-    if read_json(folder, "config.json", shown)["model_type"] == "siglip":
+    if not takes_any_shape():
         fixed = load_reference()
         model, tokenizer, how = as_flexible(fixed.model), fixed.tokenizer, ", its weights laid out as NaFlex has them"
     else:
