@@ -95,7 +95,7 @@ def siglip2_checkpoint(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def naflex_checkpoint(tmp_path_factory):
-    """A folder laid out as Google's NaFlex checkpoints: a table of 8 x 8 places, random weights; the bundled model's tokenizer."""
+    """A folder like Google's NaFlex checkpoints: a table of 8 x 8 places, random weights; the bundled model's tokenizer."""
     folder = tmp_path_factory.mktemp("models") / "siglip2-random-naflex"
     size = dict(hidden_size=160, num_attention_heads=5, intermediate_size=600, num_hidden_layers=3)
     text = size | dict(vocab_size=900, max_position_embeddings=16, projection_size=160)

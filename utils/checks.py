@@ -58,7 +58,7 @@ def compare(name, ours, reference, tolerance=0.0, stage=None, inputs=()):
         print(f"{label} {f'within {tolerance:.0e}' if tolerance else 'identical'}")
     elif why := explain(stage, ours, inputs, difference):
         raise CheckError(f"{name}: {why} (largest difference {difference:.2g})")
-    elif difference <= ROUNDING * reference.abs().max().item() and "CI" not in os.environ:
+    elif difference <= ROUNDING * reference.double().abs().max().item() and "CI" not in os.environ:
         print(f"{label} right; this processor rounds the last digit differently ({difference:.0e})")
     else:
         whole = reference.ndim == 0 and not reference.is_floating_point()
