@@ -95,13 +95,13 @@ def minutes_of(path):
 
 
 def two_days():
-    """Every notebook, read and with all exercises: up to the whole tower on the first day, the rest on the second.
+    """Every notebook up to the VLM, with all exercises: as far as the whole tower on the first day. The others are for home.
 
     `pauses` are the lessons before which there is a break, lunch, and another break.
     """
     lessons = [path.stem[3:] for path in LESSONS]
-    middle = lessons.index("whole_tower") + 1
-    days = ((WELCOME, lessons[:middle], (2, 4, 5)), (("what we have so far", 10), lessons[middle:], (1, 3, 4)))
+    middle, end = lessons.index("whole_tower") + 1, lessons.index("vlm") + 1
+    days = ((WELCOME, lessons[:middle], (2, 4, 5)), (("what we have so far", 10), lessons[middle:end], (1, 3, 4)))
     for first, names, pauses in days:
         steps = [first]
         for number, name in enumerate(names):
