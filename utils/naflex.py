@@ -17,7 +17,7 @@ from torch import nn
 
 
 def patch_grid(height, width, most, patch):
-    """The largest grid of at most `most` patches in which both sides have one scale. -> rows, columns"""
+    """The largest grid of at most `most` patches, both sides at one scale. -> rows, columns"""
 
     def grid(scale):
         return [max(1, math.ceil(side * scale / patch)) for side in (height, width)]
@@ -33,16 +33,17 @@ def patch_grid(height, width, most, patch):
 
 
 def cut(pixels, patch):
-    """Cut a picture into patches, each a row of numbers: its rows, its columns, the colours of each place.
+    """Cut a picture into patches, each a row of numbers: rows, columns, the colours of each place.
 
     (3, height, width) -> (patches, patch * patch * 3)
     """
-    grid = pixels.unflatten(2, (-1, patch)).unflatten(1, (-1, patch))  # (3, rows, patch, columns, patch)
+    grid = pixels.unflatten(2, (-1, patch)).unflatten(1, (-1, patch))  # 3, rows, patch, columns, patch
     return grid.permute(1, 3, 2, 4, 0).flatten(0, 1).flatten(1)
 
 
 def preprocess_any(images, most, patch):
-    """PIL images of any shape -> patches (images, most, patch * patch * 3), grids (images, 2), mask (images, most).
+    """PIL images of any shape
+    -> patches (images, most, patch * patch * 3), grids (images, 2), mask (images, most).
 
     Where a picture has fewer than `most` patches, zeros fill up its rows, and the mask is False.
     """
@@ -66,14 +67,15 @@ def resize_table(table, rows, columns):
 
 
 class AnyPatchEmbedding(nn.Module):
-    """Project each patch to `width` numbers, add the position vector of its place in its own picture's grid.
+    """Project each patch to `width` numbers, add the vector of its place in its own picture's grid.
 
     patches (batch, most, patch * patch * 3), grids (batch, 2) -> (batch, most, width)
     """
 
     def __init__(self, config):
         super().__init__()
-        self.patch_embedding = nn.Linear(config.num_channels * config.patch_size**2, config.hidden_size)
+        numbers = config.num_channels * config.patch_size**2
+        self.patch_embedding = nn.Linear(numbers, config.hidden_size)
         self.position_embedding = nn.Embedding(config.num_patches, config.hidden_size)
 
     def forward(self, patches, grids):
@@ -92,7 +94,8 @@ class MaskedAttention(MultiHeadAttention):
 
     def forward(self, x, mask):
         queries = split_heads(self.q_proj(x), self.heads)
-        keys, values = split_heads(self.k_proj(x), self.heads), split_heads(self.v_proj(x), self.heads)
+        keys = split_heads(self.k_proj(x), self.heads)
+        values = split_heads(self.v_proj(x), self.heads)
         return self.out_proj(merge_heads(attend_masked(queries, keys, values, mask)))
 
 
@@ -109,15 +112,20 @@ class MaskedLayer(EncoderLayer):
 
 
 class MaskedPoolingHead(AttentionPoolingHead):
-    """As in notebook 06, but the probe does not look at padding. x (batch, tokens, width), mask as in MaskedAttention"""
+    """As in notebook 06, but the probe does not look at padding.
+
+    x (batch, tokens, width), mask as in MaskedAttention -> (batch, width)
+    """
 
     def forward(self, x, mask):
         heads = self.attention.num_heads
         wq, wk, wv = self.attention.in_proj_weight.chunk(3)
         bq, bk, bv = self.attention.in_proj_bias.chunk(3)
         queries = split_heads(F.linear(self.probe.expand(len(x), -1, -1), wq, bq), heads)
-        keys, values = split_heads(F.linear(x, wk, bk), heads), split_heads(F.linear(x, wv, bv), heads)
-        pooled = self.attention.out_proj(merge_heads(attend_masked(queries, keys, values, mask))[:, 0])
+        keys = split_heads(F.linear(x, wk, bk), heads)
+        values = split_heads(F.linear(x, wv, bv), heads)
+        pooled = merge_heads(attend_masked(queries, keys, values, mask))[:, 0]  # (batch, width)
+        pooled = self.attention.out_proj(pooled)
         return pooled + self.mlp(self.layernorm(pooled))
 
 
@@ -131,16 +139,16 @@ class AnyShapeTower(nn.Module):
     def __init__(self, config):
         super().__init__()
         self.embeddings = AnyPatchEmbedding(config)
-        self.encoder = nn.Module()  # only a name: transformers' parameters are called encoder.layers
-        self.encoder.layers = nn.ModuleList(MaskedLayer(config) for _ in range(config.num_hidden_layers))
+        layers = [MaskedLayer(config) for _ in range(config.num_hidden_layers)]
+        self.encoder = nn.ModuleDict({"layers": nn.ModuleList(layers)})
         self.post_layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.head = MaskedPoolingHead(config)
 
     def forward(self, patches, grids, mask):
         hidden = torch.zeros(mask.shape).masked_fill(~mask, torch.finfo(torch.float32).min)
-        hidden = hidden[:, None, None]  # (batch, 1, 1, most): the same for every head and every query
+        hidden = hidden[:, None, None]  # (batch, 1, 1, most): for every head and query
         x = self.embeddings(patches, grids)
-        for layer in self.encoder.layers:
+        for layer in self.encoder["layers"]:
             x = layer(x, hidden)
         x = self.post_layernorm(x)
         return x, self.head(x, hidden)
