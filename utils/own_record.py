@@ -25,7 +25,6 @@ CONTROLS = {
     "full, rate 2e-3": (20, 2e-3),
     "head, 20 steps": (20, 1e-3),
     "full, 60 steps": (60, 3e-4),
-    "LoRA, 60 steps": (60, 3e-3),
 }
 
 
