@@ -989,19 +989,25 @@ def symbols(source):
 CHANGING = re.compile("_$|^(append|eval|load_state_dict)$")
 
 
+def start_of(node):
+    """`name` of `name.part[0].method()`, or None."""
+    while isinstance(node, (ast.Attribute, ast.Subscript, ast.Call)):
+        node = node.func if isinstance(node, ast.Call) else node.value
+    return node.id if isinstance(node, ast.Name) else None
+
+
 def changed_in(statement):
-    """The names of what a statement changes: by `name[0] = ...`, `name.part = ...`, `name.change()` alone, or some method."""
+    """The names of what a statement changes: by `name[0] = ...`, `name.part = ...`, `name.change()` alone, or some method.
+
+    `nn.init.zeros_(name.weight)` changes what it is given.
+    """
     for node in ast.walk(statement):
         if isinstance(node, ast.Expr):
-            node = node.value
+            yield start_of(node.value)
         elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and CHANGING.search(node.func.attr):
-            node = node.func
-        elif not isinstance(getattr(node, "ctx", None), ast.Store):
-            continue
-        while isinstance(node, (ast.Attribute, ast.Subscript, ast.Call)):
-            node = node.func if isinstance(node, ast.Call) else node.value
-        if isinstance(node, ast.Name):
-            yield node.id
+            yield from map(start_of, (node.func, *node.args))
+        elif isinstance(getattr(node, "ctx", None), ast.Store):
+            yield start_of(node)
 
 
 def needed_for(answers, story):
