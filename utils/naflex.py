@@ -1,4 +1,4 @@
-"""SigLIP 2's NaFlex tower, as notebook 12 builds it: a picture keeps its shape and gets up to so many patches.
+"""SigLIP 2's NaFlex tower, as notebook 12 builds it: a picture keeps its shape and gets up to a given number of patches.
 
 Parameter names equal those of transformers' `Siglip2VisionModel`; sizes come from its `Siglip2VisionConfig`.
 Tschannen et al. 2025, "SigLIP 2", arXiv 2502.14786, section 2.4; Dehghani et al. 2023, "Patch n' Pack", arXiv 2307.06304.
