@@ -1013,7 +1013,8 @@ ANY_TABLE = [
 ]  # fmt: skip
 
 # stage "any shape": (AnyShapeTower, patches, grids, mask) -> pooled vector (batch, width)
-HIDES, PLACES = "masked_fill(~mask, ", "places = torch.zeros_like(x)"
+HIDES, RESIZES = "masked_fill(~mask, ", "resize_table(self.position_embedding.weight, rows, columns)"
+FILLED = f"place[: rows * columns] = {RESIZES}"
 ANY_SHAPE = [
     Mistake("any shape", name, sentence, source, ModuleEdit(naflex, *changes, output=1))
     for name, sentence, source, *changes in [
@@ -1022,7 +1023,7 @@ ANY_SHAPE = [
         ("layers see padding", "the mask is forgotten in the encoder layers; only the pooling head has it", "generic", ("layer(x, hidden)", "layer(x, 0 * hidden)")),
         ("mask turned round", "the mask is turned round: only padding is looked at", "masks that are True where one may NOT look", (HIDES, "masked_fill(mask, ")),
         ("padding in place 0", "padding is given the vector of place 0 and looked at like any patch", "transformers' filling, without its mask",
-         (HIDES, "masked_fill(mask & ~mask, "), (PLACES, "places = resize_table(self.position_embedding.weight, 1, 1).expand_as(x).clone()")),
+         (HIDES, "masked_fill(mask & ~mask, "), (FILLED, f"place[:] = {RESIZES}[0]; {FILLED}")),
         ("bicubic", "the position table is resized with bicubic interpolation; NaFlex takes bilinear", "ports of ViT code", (RESIZED, RESIZED.replace("bilinear", "bicubic"))),
         ("no antialias", "the position table is resized without antialias=True", "mlx-vlm 2266", (RESIZED, '(rows, columns), mode="bilinear"')),
         ("rows and columns exchanged", "rows and columns are exchanged when the position table is resized", "generic", (RESIZED, RESIZED.replace("rows, columns", "columns, rows"))),
