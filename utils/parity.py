@@ -308,7 +308,8 @@ def main():
     parser.add_argument("checkpoint", nargs="?", help="a folder, or a name on the hub; the bundled model without it")
     parser.add_argument("--shape-only", action="store_true", help="random weights of that shape; nothing is downloaded")
     chosen = parser.parse_args()
-    os.environ.update({"SIGLIP_CHECKPOINT": chosen.checkpoint} if chosen.checkpoint else {})
+    if chosen.checkpoint and not chosen.shape_only:
+        os.environ["SIGLIP_CHECKPOINT"] = chosen.checkpoint
     if chosen.checkpoint in NAFLEX if chosen.shape_only else takes_any_shape():
         bad = measure_flexible(chosen.checkpoint, chosen.shape_only)
     else:
