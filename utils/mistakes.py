@@ -976,8 +976,6 @@ ANY_PATCHES = [
         ("bicubic", "the picture is resized with bicubic instead of bilinear interpolation", "habit from SigLIP", "BILINEAR", "BICUBIC"),
         ("stopped early", "the search for the scale is off by one: it never fills all of the patches that it may use",
          "generic", LARGEST, LARGEST.replace("<=", "<")),
-        ("no search", "the scale comes from a square root and the sides are rounded down, so that patches are left over", "generic",
-         "low, high = 1e-6, 100.0", "return [int(side * math.sqrt(most / (height * width))) for side in (height, width)]"),
         ("width first", "height and width are exchanged: PIL's size is (width, height)", "generic",
          "patch_grid(image.height, image.width", "patch_grid(image.width, image.height"),
         ("column after column", "the patches are read column after column; they are read row after row", "generic",
