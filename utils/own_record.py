@@ -102,8 +102,9 @@ def jobs():
 
 
 def measure_base(pictures=8):
-    """What training needs at Google's base size, on random weights: {way: {"numbers", "megabytes", "seconds"}}, one step each.
+    """What training needs at Google's base size, on random weights: {way: {"numbers", "megabytes", "seconds"}}.
 
+    Seconds: of one pass a picture, backwards, too, where something is trained.
     Megabytes: weights, gradients and AdamW's two numbers for each trained one, and what a batch keeps for the way back.
     """
     found, pixels = {}, torch.randn(pictures, 3, 224, 224)

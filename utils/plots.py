@@ -717,12 +717,11 @@ def show_attempt(function, given, right, alt):
         show_images(pictures, alt, columns=2)
 
 
-def show_spreads(panels, alt, xlabel, ylabel, ticks, height=3.6, level=None):
+def show_spreads(panels, alt, xlabel, ylabel, ticks, height=3.6):
     """Curves with the spread of several draws: a dot is their mean, a bar goes from the lowest to the highest.
 
     `panels`: {title: {label: {x: [numbers]}}}, side by side with the same axis.
-
-    `ticks`: the x values, drawn at equal distances. `level`: (label, y) of a horizontal line to compare with.
+    `ticks`: the x values, drawn at equal distances.
     """
     figure, axes = plt.subplots(1, len(panels), figsize=(11, height), squeeze=False, sharey=True)
     styles = list(zip(COLOURS.values(), 2 * ("-", "--", "-.", ":"), 2 * ("o", "s", "^", "D")))
@@ -733,8 +732,6 @@ def show_spreads(panels, alt, xlabel, ylabel, ticks, height=3.6, level=None):
             ends = np.abs([[min(drawn), max(drawn)] for drawn in numbers.values()] - mean[:, None]).T
             options = dict(linestyle=line, color=colour, marker=shape, markersize=5, linewidth=2, elinewidth=1.2)
             axis.errorbar(places, mean, ends, label=label, **options)
-        if level:
-            axis.axhline(level[1], color=COLOURS["residual"], linestyle=":", label=level[0])
         axis.set(title=title, xlabel=xlabel, xticks=range(len(ticks)), xticklabels=ticks)
         axis.legend(frameon=False, fontsize=9)
     axes[0, 0].set_ylabel(ylabel)
