@@ -1030,6 +1030,37 @@ def needed_for(answers, story):
     return "\n".join(kept)
 
 
+STORY = """
+import torch
+from torch import nn
+heard, block, table, slow = [], nn.Linear(2, 2), {}, sum(range(9))
+hook = block.register_forward_hook(lambda _, __, output: heard.append(output))
+block(torch.ones(1, 2))
+nn.init.ones_(block.weight)
+table["row"] = slow
+print(slow)
+count = 1
+count += 1
+for name in "ab":
+    name = name.upper()
+"""
+
+
+@pytest.mark.parametrize(
+    ("answers", "kept", "left_out"),
+    [
+        ("heard[0]", ["heard, block", "hook = ", "block(torch.ones", "import torch"], ["table[", "count", "for name"]),
+        ("block", ["nn.init.ones_"], ["table[", "print"]),
+        ("table", ["table['row'] = slow", "slow = ("], ["count", "print"]),
+        ("count", ["count = 1", "count += 1"], ["table[", "for name"]),
+    ],
+)
+def test_only_what_an_answer_hangs_on_is_run(answers, kept, left_out):
+    """What sets its names, what changes them in place or through a hook, and what all of this reads."""
+    source = needed_for(answers, STORY)
+    assert all(code in source for code in kept) and not any(code in source for code in left_out)
+
+
 @functools.cache
 def defined_in(path):
     """What the notebook defines outside its exercises and its training, as far as the exercises or a clickable scene need it.
