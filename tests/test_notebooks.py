@@ -1001,6 +1001,8 @@ def changed_in(statement):
 
     `nn.init.zeros_(name.weight)` changes what it is given.
     """
+    if isinstance(statement, (ast.FunctionDef, ast.ClassDef)):
+        return  # it changes something when it is called
     for node in ast.walk(statement):
         if isinstance(node, ast.Expr):
             yield start_of(node.value)
@@ -1043,6 +1045,8 @@ count = 1
 count += 1
 for name in "ab":
     name = name.upper()
+def unasked(row):
+    block = row
 """
 
 
@@ -1050,7 +1054,7 @@ for name in "ab":
     ("answers", "kept", "left_out"),
     [
         ("heard[0]", ["heard, block", "hook = ", "block(torch.ones", "import torch"], ["table[", "count", "for name"]),
-        ("block", ["nn.init.ones_"], ["table[", "print"]),
+        ("block", ["nn.init.ones_"], ["table[", "print", "unasked"]),
         ("table", ["table['row'] = slow", "slow = ("], ["count", "print"]),
         ("count", ["count = 1", "count += 1"], ["table[", "for name"]),
     ],

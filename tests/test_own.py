@@ -132,7 +132,7 @@ def test_lora_starts_as_the_frozen_layer_and_trains_only_its_own_two_matrices(sm
     trained = {name for name, weight in small.named_parameters() if weight.requires_grad}
     assert len(trained) == 2 * 2 * 2 and all(name.endswith(("proj.a", "proj.b")) for name in trained)
     with contextlib.redirect_stdout(io.StringIO()):
-        own.train(own.Namer(small, torch.eye(2, 32), 10.0), pixels, torch.tensor([0, 1]), steps=3, rate=1e-2)
+        own.train_namer(own.Namer(small, torch.eye(2, 32), 10.0), pixels, torch.tensor([0, 1]), steps=3, rate=1e-2)
     assert not torch.equal(small(pixels)[1], before)
     after = {name.replace(".linear.", "."): weight for name, weight in small.named_parameters()}
     assert all(torch.equal(after[name], weight) for name, weight in weights.items())

@@ -128,7 +128,7 @@ def draw_batches(number, steps, batch=20):
     return torch.cat(order).split(batch)[:steps]
 
 
-def train(namer, inputs, labels, steps, rate, names_rate=3e-3):
+def train_namer(namer, inputs, labels, steps, rate, names_rate=3e-3):
     """Train, in place, all that is not frozen: the eye at `rate`, the names' vectors at theirs.
 
     inputs (pictures, ...), labels (pictures) -> the last step's loss

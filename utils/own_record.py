@@ -86,7 +86,7 @@ class Bench:
         eye, inputs = (tower.head, self.states) if kind == "head" else (tower, self.pixels)
         means = own.class_means(self.vectors[learn], self.labels[learn])
         namer, start = own.Namer(eye, means, self.scale), time.perf_counter()
-        loss = own.train(namer, inputs[learn], self.labels[learn], steps, rate)
+        loss = own.train_namer(namer, inputs[learn], self.labels[learn], steps, rate)
         seconds = time.perf_counter() - start
         with torch.no_grad():
             scores = torch.cat([namer(some) for some in inputs[test].split(20)])
