@@ -1,9 +1,14 @@
-"""The trainings that run in front of the reader reach their score whatever the seed: minutes, by `make test-training` alone."""
+"""The trainings that run in front of the reader: on an accelerator if there is one; their score whatever the seed.
+
+The scores take minutes: by `make test-training` alone.
+"""
 
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import nbformat
 import pytest
+import torch
 from nbclient import NotebookClient
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
@@ -29,3 +34,47 @@ def test_a_live_training_reaches_its_score_with_other_seeds_one_after_the_other(
     NotebookClient(notebook, resources={"metadata": {"path": str(NOTEBOOKS)}}, timeout=None).execute()
     scores = [float(cell.outputs[0].text) for cell in notebook.cells[len(sources) :: len(sources) + 1]]
     assert len(scores) == 3 and min(scores) >= least
+
+
+@pytest.fixture
+def accelerator(monkeypatch):
+    """The meta device in the place of a GPU: it computes nothing, and what lies on the wrong device raises an error."""
+    meta = torch.device("meta")
+
+    def on_the_way_back(method, made_up):
+        known = getattr(torch.Tensor, method)
+        monkeypatch.setattr(torch.Tensor, method, lambda x: made_up(x) if x.is_meta else known(x))
+
+    on_the_way_back("cpu", lambda x: torch.zeros(x.shape, dtype=x.dtype))
+    on_the_way_back("item", lambda x: 0.0)
+    on_the_way_back("__bool__", lambda x: True)
+    monkeypatch.setattr("utils.measure.training_device", lambda: meta)
+    monkeypatch.setattr("utils.plots.show", lambda figure, *_, **__: plt.close(figure))
+    monkeypatch.chdir(NOTEBOOKS)
+    return meta
+
+
+def run_until(name, last):
+    """Run a notebook's cells before the one that holds `last`. -> (what they define, that cell's source)"""
+    names = {}
+    for cell in nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4).cells:
+        if last in cell.source:
+            return names, cell.source
+        if cell.cell_type == "code":
+            exec(cell.source, names)
+
+
+@pytest.mark.slow
+def test_notebook_08_trains_on_the_accelerator(accelerator):
+    names, _ = run_until("08_learning", "STEPS = ")
+    model = names["fresh_model"]()
+    names["train"](model, 2, every=1)
+    assert {parameter.grad.device for parameter in model.parameters()} == {accelerator}
+
+
+@pytest.mark.slow
+def test_notebook_11_trains_on_the_accelerator_and_brings_the_model_back(accelerator):
+    names, training = run_until("11_vlm", "for step in range(STEPS)")
+    there, back = training.split('learner.to("cpu")')
+    exec(there.replace("range(STEPS)", "range(2)"), names)
+    assert names["learner"].projector.weight.grad.device == accelerator and back

@@ -127,6 +127,11 @@ class SmallNamer(nn.Module):
         return self.out(self.norm(self.run(self.layers, x)[-1]).mean(dim=1))
 
 
+def training_device():
+    """The accelerator that torch finds here, or the CPU."""
+    return torch.accelerator.current_accelerator() if torch.accelerator.is_available() else torch.device("cpu")
+
+
 def xavier(layers):
     """Fresh random layers, in place: Xavier weights (Glorot and Bengio 2010), biases of zero. -> the layers"""
     for module in layers.modules():
@@ -212,18 +217,19 @@ def describe(model, reference, seen, prompt="describe", limit=24):
 
     As `utils.vlm.generate` does for one picture. A sentence that has ended is continued until all have, and cut.
     """
-    start, _ = reference.tokenize(prompt)
+    seen = seen.to(model.projector.weight.device)
+    start = reference.tokenize(prompt)[0].to(seen.device)
     end, gemma, cache, total, said = reference.tokenizer.eos_token_id, model.language_model, None, 0, []
     new = model.merge(seen, start.expand(len(seen), -1))
     while len(said) < limit and not (said and (torch.stack(said) == end).any(dim=0).all()):
         total += new.shape[1]
-        mask = torch.zeros(1, 1, new.shape[1], total).expand(len(seen), -1, -1, -1)
-        positions = torch.arange(total - new.shape[1] + 1, total + 1)[None]
+        mask = torch.zeros(1, 1, new.shape[1], total, device=seen.device).expand(len(seen), -1, -1, -1)
+        positions = torch.arange(total - new.shape[1] + 1, total + 1, device=seen.device)[None]
         run = gemma(inputs_embeds=new, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True)
         cache = run.past_key_values
         said.append((run.last_hidden_state[:, -1] @ gemma.embed_tokens.weight.T).argmax(dim=-1))  # (pictures)
         new = gemma.embed_tokens(said[-1][:, None])
-    rows = torch.stack(said, dim=1).tolist()
+    rows = torch.stack(said, dim=1).cpu().tolist()
     return [reference.decode(row[: row.index(end)] if end in row else row) for row in rows]
 
 

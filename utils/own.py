@@ -190,11 +190,6 @@ def merge_lora(tower):
         attention.v_proj = attention.v_proj.merged()
 
 
-def device():
-    """The accelerator that torch finds here, or the CPU."""
-    return torch.accelerator.current_accelerator() if torch.accelerator.is_available() else torch.device("cpu")
-
-
 def save(reference, tower, folder):
     """Write the model with this vision tower in it as Hugging Face does: SiglipModel.from_pretrained(folder) loads it."""
     model = copy.deepcopy(reference.model)
