@@ -1,5 +1,6 @@
-"""Nothing is hard-coded to the bundled models: notebooks run on other SigLIPs and another PaliGemma."""
+"""Nothing is hard-coded to the bundled models: notebooks run on other SigLIPs and another PaliGemma, each cell twice."""
 
+import copy
 import json
 import os
 import shutil
@@ -7,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from utils.notebooks import PATHS, execute, read
 from utils.parity import random_model
 from utils.reference import load_reference
 
@@ -27,7 +29,6 @@ from transformers import (
 ROOT = Path(__file__).parents[1]
 BUNDLED = ROOT / "models" / "siglip-mini-patch16-224"
 BUNDLED_VLM = ROOT / "models" / "paligemma-mini-224"
-NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 
 @pytest.fixture(scope="session")
@@ -128,17 +129,40 @@ def test_sentences_reach_a_siglip_2_as_it_was_trained(siglip2_checkpoint, monkey
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "path", [path for path in NOTEBOOKS if path.name[:2] in ("01", "02", "07")], ids=lambda path: path.stem
-)
+@pytest.mark.parametrize("path", [path for path in PATHS if path.name[:2] in ("01", "02", "07")], ids=lambda path: path.stem)
 def test_a_notebook_on_preprocessing_patches_or_sentences_runs_on_files_like_siglip_2s(path, siglip2_checkpoint):
     run_notebook(path, SIGLIP_CHECKPOINT=str(siglip2_checkpoint))
 
 
+def tagged(cell, tag):
+    return tag in cell.metadata.get("tags", [])
+
+
+def trains_long(cell):
+    """Of these, `make test-training` runs each three times in a kernel."""
+    return tagged(cell, "nbval-ignore-output") and "STEPS" in cell.source
+
+
+def what_it_says(cell):
+    """A cell's outputs, pictures included, without their numbers."""
+    return [{name: output.get(name) for name in ("name", "text", "data", "evalue")} for output in cell.outputs]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_a_notebook_runs_on_other_checkpoints(path, other_checkpoint, odd_vlm):
-    run_notebook(path, SIGLIP_CHECKPOINT=str(other_checkpoint), VLM_CHECKPOINT=str(odd_vlm))
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
+def test_every_cell_runs_on_other_checkpoints_and_when_run_twice_says_the_same(path, other_checkpoint, odd_vlm, monkeypatch):
+    """Each cell twice in a row; and after all of them, in the same order, those that check an exercise once more."""
+    monkeypatch.setenv("SIGLIP_CHECKPOINT", str(other_checkpoint))
+    monkeypatch.setenv("VLM_CHECKPOINT", str(odd_vlm))
+    notebook = read(path)
+    once = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    again = {cell.id: copy.deepcopy(cell) for cell in once if not trains_long(cell)}
+    last = {cell.id: copy.deepcopy(cell) for cell in once if tagged(cell, "check")}
+    notebook.cells = [twin for cell in once for twin in (cell, again.get(cell.id)) if twin] + list(last.values())
+    execute(notebook)
+    for cell in once:
+        for twin in (again.get(cell.id), last.get(cell.id)):
+            assert not twin or tagged(cell, "nbval-ignore-output") or what_it_says(cell) == what_it_says(twin), cell.source
 
 
 @pytest.mark.slow

@@ -562,7 +562,7 @@ def test_the_notebooks_loader_takes_a_hub_name(fetch, capsys, monkeypatch):
         fetch(server.url)
     monkeypatch.setenv("SIGLIP_CHECKPOINT", "tiny/siglip")
     load_reference()
-    assert "Reference: siglip from tiny/siglip: 224 px" in capsys.readouterr().out
+    assert "Reference: siglip from tiny/siglip:\n  224 px" in capsys.readouterr().out
 
 
 def test_a_name_that_could_be_a_folders_and_is_not_on_the_hub_says_both(fetch, monkeypatch):

@@ -81,7 +81,7 @@ def refusal(loader):
 def test_the_bundled_model_is_the_default_and_is_announced(capsys):
     siglip = load_reference()
     printed = capsys.readouterr()
-    assert "Reference: siglip-mini-patch16-224 from models/siglip-mini-patch16-224: 224 px" in printed.out
+    assert "Reference: siglip-mini-patch16-224 from models/siglip-mini-patch16-224:\n  224 px" in printed.out
     assert not printed.err
     assert not siglip.model.training
     assert siglip.config._attn_implementation == "eager"

@@ -134,10 +134,8 @@ def show_solved():
     """Print how many of the exercises that were checked in this kernel are solved, and how the others stand."""
     solved = [name for name, how in STANDING.items() if how == "Right"]
     rest = [f"{name} ({how.lower()})" for name, how in STANDING.items() if how != "Right"]
-    print(
-        f"{len(solved)} of {len(STANDING)} exercises solved"
-        + ("; still to do: " + ", ".join(rest) if rest else ": all of them.")
-    )
+    still = "; still to do:\n  " + "\n  ".join(rest) if rest else ": all of them."
+    print(f"{len(solved)} of {len(STANDING)} exercises solved{still}")
 
 
 def move(mistake, inputs, right):

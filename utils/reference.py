@@ -269,7 +269,7 @@ def load_reference():
         raise LessonError(f"{shown} has no pooling head, so that its images have no vector; choose a whole SigLIP")
     name = Path(shown).name
     print(
-        f"Reference: {name} from {shown}: {vision.image_size} px, patches of {vision.patch_size} px, "
+        f"Reference: {name} from {shown}:\n  {vision.image_size} px, patches of {vision.patch_size} px, "
         f"width {vision.hidden_size}, {vision.num_hidden_layers} layers"
     )
     return Reference(name, shown, model, model.config, image_processor, tokenizer)
@@ -305,7 +305,7 @@ def load_any_shape():
     vision = model.config.vision_config
     processor = Siglip2ImageProcessorPil(patch_size=vision.patch_size, max_num_patches=vision.num_patches)
     name = Path(shown).name
-    print(f"NaFlex: {name}{how}: up to {vision.num_patches} patches of {vision.patch_size} px, of any shape")
+    print(f"NaFlex: {name}{how}:\n  up to {vision.num_patches} patches of {vision.patch_size} px, of any shape")
     return AnyShapeReference(name, shown, model, model.config, processor, tokenizer)
 
 
@@ -318,7 +318,7 @@ def load_vlm():
     vision, text = model.config.vision_config, model.config.text_config
     name = Path(shown).name
     print(
-        f"Reference: {name} from {shown}: tower of width {vision.hidden_size} with {vision.num_hidden_layers} layers, "
+        f"Reference: {name} from {shown}:\n  tower of width {vision.hidden_size} with {vision.num_hidden_layers} layers, "
         f"Gemma of width {text.hidden_size} with {text.num_hidden_layers}"
     )
     return VLMReference(name, shown, model, model.config, processor)
