@@ -18,6 +18,7 @@ from transformers import SiglipVisionConfig, SiglipVisionModel
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_a_row_counts_the_operations_of_the_whole_tower():
     row = bench.measure(224, 1, torch.float32, rounds=2)
     width, mlp, patches, patch = 768, 3072, 196, 16 * 16 * 3

@@ -427,6 +427,7 @@ def test_at_base_size_it_equals_transformers(attention, tolerance, capsys):
     compare("pooled vector", pooled, right.pooler_output, 1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     platform.machine() not in ("x86_64", "AMD64"), reason="the instructions that it leaves out are those of x86"
 )

@@ -143,6 +143,7 @@ def test_each_stage_has_its_scenes_and_its_learning_rate(monkeypatch):
     assert mixes == [vlm.EASY] * 4 + [vlm.HARD] * 4
 
 
+@pytest.mark.slow
 def test_a_killed_training_goes_on_and_ends_with_the_same_weights(tmp_path, monkeypatch):
     monkeypatch.setattr(vlm, "caption_scores", lambda *_, **__: {})
     drawings = made_up_drawings()

@@ -304,8 +304,8 @@ def mine(arguments):
 
 
 def tests(which, *places, distribution="loadfile"):
-    """Run tests on as many cores as there are, up to four, one thread each. -> exit status"""
-    workers = ["-n", str(min(4, os.cpu_count() or 1)), "--dist", distribution]
+    """Run tests, one thread each: on a worker more than there are cores, since some wait; at most four. -> exit status"""
+    workers = ["-n", str(min(4, 1 + (os.cpu_count() or 1))), "--dist", distribution]
     return run(["pytest", *workers, *NBVAL, "-m", which, *places], OMP_NUM_THREADS=os.environ.get("OMP_NUM_THREADS", "1"))
 
 
