@@ -91,7 +91,7 @@ def clickable_notebook(source):
 def lab(tmp_path_factory):
     """JupyterLab by `make lab`'s program, on a copy of the repository (it saves by itself) -> the address of a notebook"""
     folder = tmp_path_factory.mktemp("lab")
-    for name in ("notebooks", "utils", "models", "readme_imgs", "requirements.txt"):
+    for name in ("notebooks", "utils", "models", "pictures", "readme_imgs", "requirements.txt"):
         (shutil.copytree if (ROOT / name).is_dir() else shutil.copy)(ROOT / name, folder / "repository" / name)
     (folder / "repository" / ".venv").symlink_to(sys.prefix)
     for name, source in {"notebooks/trusted.ipynb": "trusted", "untrusted.ipynb": "not trusted"}.items():
@@ -139,6 +139,18 @@ def test_all_cells_run_without_a_complaint_and_every_picture_is_seen(path, lab, 
     seen = browser.execute_async_script(RUN_ALL)
     assert seen.pop("pictures", 0) > 0, seen
     assert seen == {"ran": True, "never_run": 0, "complaints": [], "broken": [], "without_alt": 0}
+
+
+@pytest.mark.browser
+def test_on_a_wide_screen_a_line_of_text_is_no_longer_than_a_figure(lab, browser):
+    browser.set_window_size(1920, 1080)
+    try:
+        browser.get(lab(f"notebooks/{PATHS[1].name}"))
+        wait_for(lambda: browser.execute_script(IS_OPEN))
+        widths = "return [...document.querySelectorAll('.jp-MarkdownOutput p')].map(paragraph => paragraph.offsetWidth)"
+        assert 600 < max(browser.execute_script(widths)) <= 900
+    finally:
+        browser.set_window_size(1300, 1000)
 
 
 SAID = "return [...document.querySelectorAll('.clickable-look [aria-live]')].map(sentence => sentence.textContent)"

@@ -38,7 +38,8 @@ DROPPED = (
     "MPLBACKEND",
 )
 OWN = ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR", "MPLCONFIGDIR")
-LAB = ["jupyterlab", "--LabApp.default_url=/lab/tree/{}/00_start_here.ipynb"]
+LAB = ["jupyterlab", "--custom-css", "--LabApp.default_url=/lab/tree/{}/00_start_here.ipynb"]
+CSS = ".jp-MarkdownOutput { max-width: 900px; }\n"  # on a wide screen, lines of text are no longer than the figures
 # No question about news, no look for updates, and room for the notebooks' whole names; a user may change all of it in the menu.
 SETTINGS = {
     "@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False},
@@ -202,6 +203,7 @@ def lab(arguments, folder="notebooks"):
     profile = os.path.join(environment()["IPYTHONDIR"], "profile_default", "startup")
     write(os.path.join(VENV, "share", "jupyter", "lab", "settings", "overrides.json"), json.dumps(SETTINGS))
     write(os.path.join(profile, "constant.py"), STARTUP)
+    write(os.path.join(environment()["JUPYTER_CONFIG_DIR"], "custom", "custom.css"), CSS)
     # A picture that can be clicked runs in a trusted notebook only. It is the content that is trusted, wherever a copy of it
     # lies: again after each pull.
     own = [os.path.join(NOTEBOOKS, name) for name in sorted(os.listdir(NOTEBOOKS)) if name.endswith(".ipynb")]
