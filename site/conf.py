@@ -11,6 +11,7 @@ root_doc = "README"
 PLACES = ["notebooks/*.ipynb", "TROUBLESHOOTING.md", "INSTRUCTORS.md", "models/*/README.md", "pictures/README.md"]
 include_patterns = ["README.md", *PLACES]
 nb_execution_mode = "off"
+nb_render_markdown_format = "myst"  # the default knows no tables
 smartquotes = False  # an alt text stays as it is
 myst_heading_anchors = 3
 html_theme = "pydata_sphinx_theme"

@@ -67,6 +67,16 @@ def test_solutions_are_folded(site):
 
 
 @pytest.mark.browser
+def test_tables_of_mistakes_are_tables(site):
+    for path in PATHS:
+        page, cells = soup(site / "notebooks" / f"{path.stem}.html"), read(path).cells
+        stored = [str(output.get("data", {}).get("text/markdown")) for cell in cells for output in cell.get("outputs", [])]
+        tables = [table for table in page.select(".cell_output table") if table.find("th").get_text() == "moves"]
+        assert len(tables) == "".join(stored).count("| moves |"), path.stem
+        assert "|:---|" not in page.get_text()
+
+
+@pytest.mark.browser
 @pytest.mark.parametrize("colours", ["light", "dark"])
 def test_a_reader_who_cannot_see_it_well_can_read_it(site, browser, colours):
     from axe_core_python.selenium import Axe
