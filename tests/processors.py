@@ -44,8 +44,10 @@ class RoundsOtherwise(TorchDispatchMode):
         self.phase = float(seed)
 
     def move(self, result):
-        moved = result.dtype == torch.float32
-        return result + result * 5e-7 * torch.sin(result * 1e7 + self.phase) if moved else result
+        if result.dtype != torch.float32:
+            return result
+        moved = result + result * 2e-7 * torch.sin(result * 1e7 + self.phase)
+        return torch.where(result.abs() < 1e30, moved, result)  # what hides a token in a mask is lower still
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         result = function(*args, **(kwargs or {}))

@@ -356,9 +356,9 @@ def test_the_judge_of_captions_counts_those_that_are_said_to_the_letter():
     padded[1, 2:] = 0
     for ids, right in ((said, 2), (wrong, 1), (padded, 2)):
         judge = CaptionJudge(ours, x, ids, 0, mask, places)
-        assert judge.named_right() == right
+        assert judge.count_right() == right
     judge = CaptionJudge(ours, x, said, 0, mask, places)
-    assert min(map(judge.named_right, mistakes.GEMMA_LAYER)) < 2
+    assert min(map(judge.count_right, mistakes.GEMMA_LAYER)) < 2
     assert judge.said(positions=places + 7) == 2
     assert judge.said(lambda layer, x, mask, positions: 0 * x) < 2
 

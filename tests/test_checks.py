@@ -178,7 +178,7 @@ def test_the_judge_takes_other_pictures_of_the_same_things():
     judge = Judge(load_reference(), {name: wide_file(drawing) for name, drawing in FEW.items()})
     [black] = [mistake for mistake in PREPROCESSING if mistake.name == "transparency ignored"]
     assert wide_file(sample_drawings()["frog"]).getpixel((0, 0)) == (0, 0, 0, 0)
-    assert 9 < judge.named_right(black) < judge.named_right()
+    assert 9 < judge.count_right(black) < judge.count_right()
     assert judge.says(black) is judge.says(black)  # asked once
 
 
@@ -191,20 +191,20 @@ def test_the_judge_runs_the_whole_model_with_the_mistake_in_every_block_of_its_k
     reference = load_reference()
     judge = Judge(reference, FEW)
     known = {(mistake.stage, mistake.name): mistake for mistake in CATALOGUE}
-    right = judge.named_right()
+    right = judge.count_right()
     assert right > 9
     assert (
-        judge.named_right(known["preprocessing", "bilinear"]) > 9 > judge.named_right(known["preprocessing", "rescaled twice"])
+        judge.count_right(known["preprocessing", "bilinear"]) > 9 > judge.count_right(known["preprocessing", "rescaled twice"])
     )
-    assert judge.named_right(known["MLP", "exact GELU"]) == right > judge.named_right(known["MLP", "no activation"])
+    assert judge.count_right(known["MLP", "exact GELU"]) == right > judge.count_right(known["MLP", "no activation"])
     assert (
-        judge.named_right(known["attention head", "not scaled"]) == judge.named_right(known["attention", "not scaled"]) < right
+        judge.count_right(known["attention head", "not scaled"]) == judge.count_right(known["attention", "not scaled"]) < right
     )
-    assert judge.named_right(known["text vector", "head skipped"]) < 5
-    assert judge.named_right(known["embeddings", "class token"]) is not None  # attention takes any number of tokens
-    assert judge.named_right(known["preprocessing", "channels last"]) is None
-    assert judge.named_right() == right  # nothing of a mistake stays
+    assert judge.count_right(known["text vector", "head skipped"]) < 5
+    assert judge.count_right(known["embeddings", "class token"]) is not None  # attention takes any number of tokens
+    assert judge.count_right(known["preprocessing", "channels last"]) is None
+    assert judge.count_right() == right  # nothing of a mistake stays
     tower = judge.model.vision_model
     with torch.no_grad():
         text = table("pooled vector", (tower, judge.pixels[:1]), tower(judge.pixels[:1])[1], judge=judge)
-    assert text.startswith(f"| moves | named right (of {len(judge.drawings)}; without mistakes {right}) | when |")
+    assert text.startswith(f"| moves | named right (of {judge.total}; without mistakes {right}) | when |")

@@ -48,7 +48,7 @@ class Judge:
         self.drawings, self.size = drawings or sample_drawings(), reference.config.vision_config.image_size
         self.model = SigLIP(reference.config).eval()
         self.model.load_state_dict(reference.model.state_dict())
-        self.pixels = reference.preprocess(*self.drawings.values())
+        self.pixels, self.total = reference.preprocess(*self.drawings.values()), len(self.drawings)
         self.ids = reference.tokenize(*[f"a drawing of a {name}" for name in self.drawings])
         with torch.no_grad():
             runs = [self.model.vision_model(few) for few in self.pixels.split(14)]
@@ -80,7 +80,7 @@ class Judge:
             return self.images, self.vectors(self.model.text_model, self.ids, mistake)
         return (self.vectors(self.model.vision_model, self.pixels, mistake) if mistake else self.images), self.texts
 
-    def named_right(self, mistake=None):
+    def count_right(self, mistake=None):
         """How many drawings are named right while every block of the mistake's kind makes it; None if an error is raised."""
         said = self.says(mistake)
         return None if said is None else sum(map(str.__eq__, said, self.drawings))
@@ -119,10 +119,10 @@ class CaptionJudge:
     column = "described as before"
 
     def __init__(self, model, sequences, ids, padding, mask, positions):
-        self.model, self.drawings, self.ids, self.padding = model, sequences, ids, padding
-        self.mask, self.positions = mask, positions
+        self.model, self.sequences, self.ids, self.padding = model, sequences, ids, padding
+        self.mask, self.positions, self.total = mask, positions, len(sequences)
 
-    def named_right(self, mistake=None):
+    def count_right(self, mistake=None):
         """How many captions are said while every layer makes the mistake."""
         return self.said(mistake.wrong if mistake else None)
 
@@ -130,7 +130,7 @@ class CaptionJudge:
     def said(self, run=None, positions=None):
         """How many captions are said, with other positions, or by layers that `run(layer, x, mask, positions)` runs."""
         count, positions = 0, self.positions if positions is None else positions
-        for x, ids in zip(self.drawings.split(8), self.ids.split(8)):  # a few at a time stay in the processor's cache
+        for x, ids in zip(self.sequences.split(8), self.ids.split(8)):  # a few at a time stay in the processor's cache
             for layer in self.model.layers:
                 x = run(layer, x, self.mask, positions) if run else layer(x, self.mask, positions)
             best = self.model.logits(self.model.norm(x[:, -ids.shape[1] - 1 : -1])).argmax(dim=-1)
@@ -145,10 +145,10 @@ class ShapeJudge:
 
     def __init__(self, tower, inputs, texts):
         """`inputs`: the pictures' patches, grids and mask; picture 0 shows name 0, and so on."""
-        self.tower, self.inputs, self.texts, self.drawings = tower, inputs, texts, texts
+        self.tower, self.inputs, self.texts, self.total = tower, inputs, texts, len(texts)
 
     @torch.no_grad()
-    def named_right(self, mistake=None):
+    def count_right(self, mistake=None):
         """How many pictures are named right while the tower makes the mistake."""
         count = 0
         for first in range(0, len(self.texts), 14):  # a few at a time stay in the processor's cache

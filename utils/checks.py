@@ -153,7 +153,8 @@ def move(mistake, inputs, right):
     if wrong.shape != right.shape:
         return "shape"
     moves = largest_difference(wrong, right)[0] / (right.std() if right.numel() > 1 else right.abs()).item()
-    return f"{moves:.{2 if moves > 1e-4 else 1}g}"  # the second digit of a tiny number is rounding
+    # The second digit of a tiny number is rounding, and of a tinier one the first.
+    return "< 1e-05" if moves < 1e-5 else f"{moves:.{2 if moves > 1e-4 else 1}g}"
 
 
 def show_mistakes(stage, inputs, right, judge=None, first=None):
@@ -166,13 +167,13 @@ def show_mistakes(stage, inputs, right, judge=None, first=None):
     for mistake in (mistake for mistake in CATALOGUE if mistake.stage == stage):
         printed = move(mistake, inputs, right)
         # By what is printed: which of two rows that print the same is larger hangs on the processor's rounding.
-        order = float("inf") if printed == "shape" else float(printed), mistake.sentence
-        cells = [printed, *([judge.named_right(mistake)] if judge else []), mistake.sentence.replace("*", r"\*")]
+        order = float("inf") if printed == "shape" else float(printed.lstrip("< ")), mistake.sentence
+        cells = [printed, *([judge.count_right(mistake)] if judge else []), mistake.sentence.replace("*", r"\*")]
         rows.append((order, mistake.name, ["error" if cell is None else cell for cell in cells]))
     unknown = set(first or ()) - {name for _, name, _ in rows}
     if unknown:
         raise LessonError(f"no mistake of the stage {stage} is called {', '.join(sorted(unknown))}")
-    answer = [f"{judge.column} (of {len(judge.drawings)}; without mistakes {judge.named_right()})"] if judge else []
+    answer = [f"{judge.column} (of {judge.total}; without mistakes {judge.count_right()})"] if judge else []
     head = "".join(f"| {title} " for title in ("moves", *answer, "when")) + "|\n" + "|---:" * (1 + len(answer)) + "|:---|\n"
 
     def table(shown):
