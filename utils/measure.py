@@ -62,6 +62,23 @@ def looks_by_step(weights, reach):
     return steps
 
 
+def colour_and_edges(pixels):
+    """Of drawings on white paper: how strong their colours are, and how much edge they have for their size.
+
+    pixels (drawings, 3, height, width) in [-1, 1] -> {what is measured: (drawings,)}
+    """
+    drawn, grey = pixels.amin(dim=1) < 0.9, pixels.mean(dim=1)
+    area = drawn.sum(dim=(1, 2))
+    strength = (pixels.amax(dim=1) - pixels.amin(dim=1)) * drawn  # 0 for grey, 2 for pure red
+    edge = (grey.diff(dim=1)[..., :-1].abs() + grey.diff(dim=2)[:, :-1].abs()) > 0.2
+    return {"strong colours": strength.sum(dim=(1, 2)) / area, "edges for the size": edge.sum(dim=(1, 2)) / area.sqrt()}
+
+
+def rank_correlation(some, others):
+    """Spearman's: 1 if one grows whenever the other does, -1 if it falls, 0 if they have nothing to do with each other."""
+    return torch.corrcoef(torch.stack([numbers.argsort().argsort().float() for numbers in (some, others)]))[0, 1].item()
+
+
 @torch.no_grad()
 def with_neighbours_swapped(layers, x):
     """Cosine similarity of the layers' result with and without a layer and its next one exchanged. -> (layers - 1)"""
