@@ -1,6 +1,7 @@
 """All notebooks, strict, as other processors compute them and on other numbers of threads. -> make test-processors [RUNS]
 
-In every run each tolerance of a notebook is a quarter of what it says: there must be that much room.
+In every run each tolerance of a notebook is a quarter of what it says: there must be that much room. Only a made-up processor,
+which rounds several times as coarsely as a real one, may use all of it.
 """
 
 import os
@@ -46,7 +47,7 @@ class RoundsOtherwise(TorchDispatchMode):
     def move(self, result):
         if result.dtype != torch.float32:
             return result
-        moved = result + result * 2e-7 * torch.sin(result * 1e7 + self.phase)
+        moved = result + result * 5e-7 * torch.sin(result * 1e7 + self.phase)
         return torch.where(result.abs() < 1e30, moved, result)  # what hides a token in a mask is lower still
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
@@ -57,16 +58,17 @@ class RoundsOtherwise(TorchDispatchMode):
 
 def prepare_kernel():
     """Called in each kernel before its first cell."""
-    whole = checks.compare
+    whole, seed = checks.compare, os.environ.get("ROUNDS_OTHERWISE")
 
     def with_room(name, ours, reference, tolerance=0.0, *more, **named):
         if tolerance and isinstance(ours, torch.Tensor) and ours.shape == reference.shape:
             difference, _ = checks.largest_difference(ours, reference)
-            assert difference <= tolerance / 4 or difference > tolerance, f"{name}: {difference} is near {tolerance}"
+            near = tolerance if seed else tolerance / 4
+            assert difference <= near or difference > tolerance, f"{name}: {difference} is near {tolerance}"
         return whole(name, ours, reference, tolerance, *more, **named)
 
     checks.compare = with_room
-    if seed := os.environ.get("ROUNDS_OTHERWISE"):
+    if seed:
         RoundsOtherwise(seed).__enter__()
 
 

@@ -312,7 +312,7 @@ def tests(which, *places, distribution="loadfile"):
 
 
 def test(_):
-    say("style, unit tests, and every output of every notebook: about 12 minutes on two cores")
+    say("style, unit tests, and every output of every notebook: about 9 minutes on two cores")
     for command in STYLE:
         if run(command):
             return 1
@@ -323,7 +323,7 @@ def test_all(_):
     status = test(_)
     if status:
         return status
-    say("now what takes longer: other checkpoints, all shapes, a hub that stalls, two processes: about 15 minutes more")
+    say("now what takes longer: other checkpoints, all shapes, a hub that stalls, two processes: about 10 minutes more")
     return tests("slow", "tests", distribution="worksteal")
 
 
