@@ -290,7 +290,8 @@ def test_jupyterlab_starts_for_root_too_and_with_the_users_options(monkeypatch, 
     monkeypatch.setattr(os, "geteuid", lambda: user, raising=False)
     start.lab(["--ip=0.0.0.0"], folder)
     page = f"--LabApp.default_url=/lab/tree/{folder}/00_start_here.ipynb"
-    assert started == [["jupyterlab", page, *options, "--ip=0.0.0.0"]]
+    assert started == [["jupyterlab", "--custom-css", page, *options, "--ip=0.0.0.0"]]
+    assert [path.read_text(encoding="utf-8") for path in tmp_path.rglob("custom/custom.css")] == [start.CSS]
     settings = tmp_path / "share" / "jupyter" / "lab" / "settings" / "overrides.json"
     assert json.loads(settings.read_text(encoding="utf-8")) == start.SETTINGS
     assert [path.read_text(encoding="utf-8") for path in tmp_path.rglob("profile_default/startup/*.py")] == [start.STARTUP]

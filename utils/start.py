@@ -312,7 +312,7 @@ def tests(which, *places, distribution="loadfile"):
 
 
 def test(_):
-    say("style, unit tests, and every output of every notebook: about 9 minutes on two cores")
+    say("style, unit tests, and every output of every notebook: about 8 minutes on two cores")
     for command in STYLE:
         if run(command):
             return 1
