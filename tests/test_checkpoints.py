@@ -149,12 +149,8 @@ def what_it_says(cell):
     return [{name: output.get(name) for name in ("name", "text", "data", "evalue")} for output in outputs]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
-def test_every_cell_runs_on_other_checkpoints_and_when_run_twice_says_the_same(path, other_checkpoint, odd_vlm, monkeypatch):
+def run_each_cell_twice(path):
     """Each cell twice in a row; and after all of them, in the same order, those that check an exercise once more."""
-    monkeypatch.setenv("SIGLIP_CHECKPOINT", str(other_checkpoint))
-    monkeypatch.setenv("VLM_CHECKPOINT", str(odd_vlm))
     notebook = read(path)
     once = [cell for cell in notebook.cells if cell.cell_type == "code"]
     again = {cell.id: copy.deepcopy(cell) for cell in once if not trains_long(cell)}
@@ -164,6 +160,24 @@ def test_every_cell_runs_on_other_checkpoints_and_when_run_twice_says_the_same(p
     for cell in once:
         for twin in (again.get(cell.id), last.get(cell.id)):
             assert not twin or tagged(cell, "nbval-ignore-output") or what_it_says(cell) == what_it_says(twin), cell.source
+
+
+@pytest.fixture
+def other_models(other_checkpoint, odd_vlm, monkeypatch):
+    monkeypatch.setenv("SIGLIP_CHECKPOINT", str(other_checkpoint))
+    monkeypatch.setenv("VLM_CHECKPOINT", str(odd_vlm))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
+def test_every_cell_runs_on_other_checkpoints_and_when_run_twice_says_the_same(path, other_models):
+    run_each_cell_twice(path)
+
+
+@pytest.mark.training
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
+def test_every_cell_says_the_same_when_run_twice_on_the_bundled_models(path):
+    run_each_cell_twice(path)
 
 
 @pytest.mark.slow
