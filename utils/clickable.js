@@ -3,7 +3,7 @@
   const { picture, columns, panels, words, colours } = data;
   const levels = Uint8Array.from(atob(data.levels), character => character.charCodeAt(0));
   const patches = columns * columns, rows = levels.length / panels.length / patches;
-  const side = 32; // pixels of a patch on the canvas, which is shown at half that size
+  const side = 32; // pixels of a patch on the canvas, which is shown at half that size at most
   const share = (panel, patch) => (levels[(panel * rows + chosen) * patches + patch] / 255) ** 2;
   const place = patch => `row ${Math.floor(patch / columns)}, column ${patch % columns}`;
   let chosen = data.chosen;
@@ -20,13 +20,15 @@
   const hint = words ? 'Choose a word.' : 'Click a patch of the scene, or use the arrow keys on it.';
   make('p', box, { textContent: hint });
   const choice = words && make('div', box, {}, { role: 'group', 'aria-label': 'words' });
+  const plain = 'font: inherit; color: inherit; background: none; border: 2px solid; border-radius: 4px; padding: 2px 8px; margin: 0 6px 6px 0';
+  const pressed = `${plain}; color: black; background: ${colours.chosen}; border-color: ${colours.chosen}`;
   const buttons = (words || []).map((word, row) => make('button', choice, { textContent: word, onclick: () => choose(row) }));
   const shelf = make('div', box, { style: 'display: flex; flex-wrap: wrap; gap: 12px' });
   const canvases = (words ? panels : ['the scene', ...panels]).map(title => {
-    const figure = make('figure', shelf, { style: 'margin: 0' });
+    const figure = make('figure', shelf, { style: `margin: 0; flex: 1 1 130px; max-width: ${columns * side / 2}px` });
     make('figcaption', figure, { textContent: title });
     const size = { width: columns * side, height: columns * side };
-    return make('canvas', figure, { ...size, style: `width: ${columns * side / 2}px; max-width: 100%` }, { role: 'img' });
+    return make('canvas', figure, { ...size, style: 'width: 100%' }, { role: 'img' });
   });
   const sentence = make('p', box, {}, { 'aria-live': 'polite' });
 
@@ -64,7 +66,10 @@
       canvas.setAttribute('aria-label', panel < 0 ? `The scene; ${place(chosen)} is chosen.` : `The scene lit by ${looks[panel]}.`);
       draw(canvas, panel < 0 ? null : panel);
     });
-    buttons.forEach((button, index) => button.setAttribute('aria-pressed', index === chosen));
+    buttons.forEach((button, index) => {
+      button.setAttribute('aria-pressed', index === chosen);
+      button.style = index === chosen ? pressed : plain;
+    });
   };
 
   if (!words) {

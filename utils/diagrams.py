@@ -99,7 +99,7 @@ def you_are_here(number):
     for index, (title, text) in enumerate(SERIES.items()):
         step = 11.16 / (len(SERIES) - 1)
         here, x = title == number, 0.62 + index * step
-        box(axis, x, 0.6, 0.84 * step, 0.8, text, "image" if here else FAINT, 11)
+        box(axis, x, 0.6, 0.84 * step, 0.8, text, "image" if here else FAINT, 10)
         label(axis, x, 1.22, title, 12, weight="bold" if here else None)
         if index:
             arrow(axis, (x - 0.56 * step, 0.6), (x - 0.43 * step, 0.6))

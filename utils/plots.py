@@ -641,8 +641,8 @@ def show_film(pictures, right, said, alt):
     for row, picture, truth, sentences in zip(axes, pictures, right, zip(*said.values())):
         row[0].imshow(np.asarray(picture.convert("RGB")), extent=(0, 1, 0, 1))
         for axis, sentence in zip(row[1:], sentences):
-            mark, colour = ("\n✓", COLOURS["position"]) if sentence == truth else ("", COLOURS["query"])
-            axis.text(0.5, 0.5, textwrap.fill(sentence, 17) + mark, ha="center", va="center", color=colour, fontsize=11)
+            mark = "✓" if sentence == truth else "✗"
+            axis.text(0.5, 0.5, f"{textwrap.fill(sentence, 17)}\n{mark}", ha="center", va="center", fontsize=11)
     for axis, moment in zip(axes[0, 1:], said):
         axis.set_title(moment, fontsize=11)
     show(figure, alt, photographs=True)

@@ -39,7 +39,8 @@ DROPPED = (
 )
 OWN = ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR", "MPLCONFIGDIR")
 LAB = ["jupyterlab", "--custom-css", "--LabApp.default_url=/lab/tree/{}/00_start_here.ipynb"]
-CSS = ".jp-MarkdownOutput { max-width: 900px; }\n"  # on a wide screen, lines of text are no longer than the figures
+# On a wide screen, lines of text are no longer than the figures; what follows a fold isn't taken for a part of it.
+CSS = ".jp-MarkdownOutput { max-width: 900px; }\n.jp-RenderedHTMLCommon details { margin-bottom: 1em; }\n"
 # No question about news, no look for updates, and room for the notebooks' whole names; a user may change all of it in the menu.
 SETTINGS = {
     "@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False},
