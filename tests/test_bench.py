@@ -80,11 +80,12 @@ def test_a_kernels_peak_is_its_own_and_counts_what_it_has_given_back(tmp_path):
 
 
 def test_a_crowded_machine_slows_a_notebook_down_by_no_more_than_its_share():
-    """As measured last: waiting threads make up at most 2.5 times the time that the others' share of the cores explains."""
+    """As measured last. Alone, it may be a little slower than with torch's default, which is many times as slow in a crowd."""
     record = json.loads(bench.RECORD.read_text(encoding="utf-8"))
     alone, beside, crowd = (times["waiting"] for times in record["crowds"].values())
     cores, kernels = (int(next(re.finditer(r"\d+", text)).group()) for text in (record["machine"], list(record["crowds"])[-1]))
-    assert beside <= 2.5 * alone and crowd <= 2.5 * kernels / cores * alone
+    assert beside <= 2.5 * alone and crowd <= 3 * kernels / cores * alone
+    assert alone <= 1.15 * record["crowds"]["nothing"]["spinning"]
 
 
 def test_a_crowd_is_all_started_before_any_of_it_is_timed(monkeypatch):

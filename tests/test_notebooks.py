@@ -908,6 +908,13 @@ def test_its_blocks_are_the_ones_in_utils(notebook):
         assert ast.dump(node) == finished[node.name], node.name
 
 
+def test_the_readme_and_the_first_notebook_list_the_series_in_the_same_words():
+    row = re.compile(r"^\| \[\d\d [^\]]+\]\((?:notebooks/)?(\d\d\w+\.ipynb)\) \|(.*)$", re.M)
+    in_readme = row.findall((ROOT / "README.md").read_text(encoding="utf-8"))
+    assert [name for name, _ in in_readme] == [path.name for path in PATHS]
+    assert row.findall(all_prose(read(PATHS[0]))) == in_readme[1:]
+
+
 @pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
 def test_its_minutes_add_up_and_stand_in_the_readme(path, notebook):
     """The exercises' minutes are the sum of their own, to the nearest five."""

@@ -313,7 +313,7 @@ def test_a_users_own_configuration_is_not_read(monkeypatch):
 def test_an_unknown_command_says_which_there_are():
     done = subprocess.run([sys.executable, START, "teach"], capture_output=True, text=True)
     assert done.returncode == 1
-    assert done.stderr == "start: say which: python3 utils/start.py setup | lab | mine | test | test-all\n"
+    assert done.stderr == "start: say which: python3 utils/start.py setup | lab | mine | test | test-all | colab\n"
 
 
 # A learner's own copies
@@ -522,7 +522,7 @@ def at_torchs_import(program, folder, **environment):
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
 def test_torchs_threads_are_told_to_wait_before_torch_is_imported(path):
     for folder in (path.parent, ROOT):
-        assert "'OMP_WAIT_POLICY': 'PASSIVE', 'GOMP_SPINCOUNT': '500'" in at_torchs_import(first_cell(path), folder)[0]
+        assert "'OMP_WAIT_POLICY': 'PASSIVE', 'GOMP_SPINCOUNT': '2000'" in at_torchs_import(first_cell(path), folder)[0]
 
 
 def test_so_they_are_in_a_program_and_what_the_user_has_set_stays():

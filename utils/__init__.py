@@ -46,13 +46,14 @@ def set_threads(environment):
     """Set, in place, what OpenMP reads when torch is imported, and never what the user has set.
 
     By default a thread that waits for another one spins: on a core that another program needs, each step then takes
-    thirty times as long. One that sleeps at once wakes late: half as much time again for a small model, alone on the machine.
-    So it spins for about as long as a small step takes, and then sleeps. A container's quota is no limit to torch either: it
-    starts a thread for every core of the host.
+    thirty times as long. One that sleeps at once wakes late: a small model, alone on the machine, takes up to twice as long.
+    So it spins for a moment, and then sleeps. The moment is counted in turns of a loop, which take 5 to 50 ns, as the processor
+    likes: 500 were enough on one machine, and too few on another. A container's quota is no limit to torch either: it starts a
+    thread for every core of the host.
     """
     if not any(name in environment for name in WAITING):
         environment["OMP_WAIT_POLICY"] = "PASSIVE"  # GNU's OpenMP reads it, and LLVM's and Intel's, on macOS and Windows
-        environment["GOMP_SPINCOUNT"] = "500"  # GNU's alone
+        environment["GOMP_SPINCOUNT"] = "2000"  # GNU's alone
     if usable_cores() < os.cpu_count():
         environment.setdefault("OMP_NUM_THREADS", str(usable_cores()))
 

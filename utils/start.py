@@ -328,7 +328,13 @@ def test_all(_):
     return tests("slow", "tests", distribution="worksteal")
 
 
-COMMANDS = {"setup": lambda _: 0, "lab": lab, "mine": mine, "test": test, "test-all": test_all}
+def colab(_):
+    """Install what Colab lacks, or has in another version, for the Python that runs this; its own torch stays."""
+    pins = [line for line in read(REQUIREMENTS).splitlines() if line.startswith(("transformers==", "sentencepiece=="))]
+    return subprocess.call([sys.executable, "-m", "pip", "install", "--quiet", *pins])
+
+
+COMMANDS = {"setup": lambda _: 0, "lab": lab, "mine": mine, "test": test, "test-all": test_all, "colab": colab}
 
 
 def main():
@@ -336,7 +342,8 @@ def main():
     if command not in COMMANDS:
         raise SystemExit("start: say which: python3 utils/start.py " + " | ".join(COMMANDS))
     try:
-        set_up()
+        if command != "colab":  # a notebook's first cell asks for it there, where no .venv is
+            set_up()
         status = COMMANDS[command](arguments)
     except Refusal as refusal:
         raise SystemExit(f"start: {refusal}") from None
