@@ -390,17 +390,17 @@ def what_comes_out():
     options = {"attention_mask": added_mask(prefix_mask(prefix, total)), "position_ids": torch.arange(1, total + 1)[None]}
     attentions = model.language_model(inputs_embeds=sequence, output_attentions=True, **options).attentions
     looks = torch.cat(attentions).mean(dim=(0, 1))[prefix - 1 : -1, : seen.shape[1]]  # (tokens said, patches)
-    figure, axis = new_figure(12.4, 4.0)
+    figure, axis = new_figure(12.4, 4.4)  # letters so large that a phone, where it is 350 pixels wide, can show them
     axis.imshow(scene, extent=(0.3, 3.1, 0.3, 3.1))
-    label(axis, 6.2, 3.6, f"“{reference.decode(said)}”", 17, weight="bold")
+    label(axis, 6.2, 4.0, f"“{reference.decode(said)}”", 25, weight="bold")
     pieces = [reference.decode([token]).strip() for token in said]
     for index, word in enumerate(("briefcases", "tornado", "green")):
         first = next(number for number, piece in enumerate(pieces) if len(piece) > 3 and word.startswith(piece))
         x, look = 3.4 + index * 3.0, looks[first].view(side, side)
         axis.imshow(light(scene, look, 5 / look.numel()), extent=(x, x + 2.8, 0.3, 3.1))
-        label(axis, x + 1.4, 3.25, f"before it says “{word}”", 11)
-    label(axis, 1.7, 3.25, "what it is shown", 11)
-    axis.set(xlim=(0, 12.4), ylim=(0, 4.0))
+        label(axis, x + 1.4, 3.32, f"before “{word}”", 19)
+    label(axis, 1.7, 3.32, "the scene", 19)
+    axis.set(xlim=(0, 12.4), ylim=(0, 4.4))
     save(figure, "what_comes_out")
 
 
