@@ -15,6 +15,7 @@ from pathlib import Path
 from unittest.mock import patch
 
 from utils import clickable, plots
+from utils.diagrams import contrast
 from utils.notebooks import PATHS
 from utils.pictures import four_drawings
 
@@ -151,6 +152,29 @@ def test_on_a_wide_screen_a_line_of_text_is_no_longer_than_a_figure(lab, browser
         assert 600 < max(browser.execute_script(widths)) <= 900
     finally:
         browser.set_window_size(1300, 1000)
+
+
+PROBE = """
+const [theme, done] = arguments;
+(async () => {
+  await window.jupyterapp.commands.execute('apputils:change-theme', {theme});
+  const probe = window.jupyterapp.shell.currentWidget.node.appendChild(document.createElement('p'));
+  probe.style = 'color: var(--jp-mirror-editor-comment-color); background: var(--jp-cell-editor-background)';
+  await new Promise(resolve => setTimeout(resolve, 2000));
+  const {color, backgroundColor} = getComputedStyle(probe);
+  done([color, backgroundColor].map(rgb => rgb.match(/\\d+/g).slice(0, 3).map(part => part / 255)));
+})().catch(error => done(String(error)));
+"""
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("theme", ["JupyterLab Dark", "JupyterLab Light"])
+def test_a_comment_in_the_code_can_be_read(theme, lab, browser):
+    browser.get(lab(f"notebooks/{PATHS[1].name}"))
+    wait_for(lambda: browser.execute_script(IS_OPEN))
+    ink, paper = browser.execute_async_script(PROBE, theme)
+    assert contrast(ink, paper) >= 4.5
+    assert (max(paper) < 0.5) == (theme == "JupyterLab Dark")
 
 
 SAID = "return [...document.querySelectorAll('.clickable-look [aria-live]')].map(sentence => sentence.textContent)"
