@@ -121,7 +121,7 @@ def test_a_command_without_a_name_says_how_it_is_used():
 
 
 def test_a_checkpoint_of_the_table_is_fetched_at_its_pinned_version_and_no_other_counts(fetch, home):
-    assert set(hub.REVISIONS) == set(CHECKPOINTS)
+    assert set(hub.REVISIONS) == {*CHECKPOINTS, "google/siglip2-base-patch16-naflex"}
     assert all(re.fullmatch("[0-9a-f]{40}", revision) for revision in hub.REVISIONS.values())
     name, pinned = "google/siglip-base-patch16-224", hub.REVISIONS["google/siglip-base-patch16-224"]
     versions = home / "hub" / "models--google--siglip-base-patch16-224" / "snapshots"

@@ -59,6 +59,8 @@ REVISIONS = {
     "google/siglip2-so400m-patch16-512": "ceea1cba8130d8271436da4828633198c176a775",
     "google/siglip2-giant-opt-patch16-256": "46d7129e1aa1527cc5a44d86fb35250df3abf0aa",
     "google/siglip2-giant-opt-patch16-384": "a713301b217d38485fb2204c808367d10bc3cc40",
+    # MTEB has no NaFlex. Ten public repositories pin this one; for so400m none was found, so there the newest is taken.
+    "google/siglip2-base-patch16-naflex": "b53b807d3a2d5e2b3911292f2d69e5341cdc064c",
 }
 WANTED = {
     "siglip": "choose a fixed-resolution SigLIP (a NaFlex one is for notebook 12)",
