@@ -1,5 +1,6 @@
 """`make box`: what it fetches for which computer, and what it says; no test here needs a network."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -104,6 +105,48 @@ def test_a_disk_that_is_too_small_is_one_line(monkeypatch, folder):
     with pytest.raises(SystemExit, match="box: 0.7 GB of disk are needed; make room"):
         box.main()
     assert not folder.exists()
+
+
+def test_it_starts_only_with_a_python_that_it_has_packages_for(monkeypatch, folder, tmp_path):
+    monkeypatch.setattr(subprocess, "call", lambda _: 0)
+    box.main()
+    assert "for python in python3.13 python3; do" in (folder / "start.sh").read_text(encoding="utf-8")
+    assert "in (3.13) do (" in (folder / "start.bat").read_text(encoding="utf-8")
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "python3").write_text("#!/bin/sh\nexit 1\n", encoding="utf-8")  # as an older one answers
+    (tmp_path / "bin" / "python3").chmod(0o755)
+    only = {"PATH": f"{tmp_path / 'bin'}:/bin"}
+    if sys.platform == "linux" and not shutil.which("python3.13", path=only["PATH"]):
+        done = subprocess.run([shutil.which("sh"), folder / "start.sh"], env=only, capture_output=True, text=True)
+        assert done.stderr == "start: this box is for Python 3.13, and none is here; install one from the stick\n"
+
+
+# A namespace of Linux has no network but its own loop, over which Jupyter speaks to its kernels.
+ALONE = ["unshare", "--map-root-user", "--net"]
+LOOP = "import fcntl, socket, struct; fcntl.ioctl(socket.socket(), 0x8914, struct.pack('16sh22x', b'lo', 1))"
+FIRST = "from utils import notebooks as n; print([cell.get('outputs') for cell in n.execute(n.read(n.PATHS[0])).cells])"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    not shutil.which("unshare") or subprocess.run([*ALONE, "true"], capture_output=True).returncode != 0,
+    reason="only Linux, where it lets one, can take away the network",
+)
+def test_without_a_network_a_box_alone_starts_and_runs_its_first_notebook(monkeypatch, tmp_path):
+    for name in ("ROOT", "BUILD"):
+        monkeypatch.setattr(box, name, tmp_path)
+    monkeypatch.setattr(box, "FOLDER", tmp_path / "box")
+    for name, value in {"BOX": "", "PYTHONS": "{}.{}".format(*sys.version_info), "PIP_RETRIES": "0"}.items():
+        monkeypatch.setenv(name, value)
+    box.main()
+    shutil.unpack_archive(tmp_path / "box.zip", tmp_path / "a room")
+    shutil.rmtree(tmp_path / "box")
+    (there,) = (tmp_path / "a room").iterdir()
+    commands = f'{sys.executable} -c "{LOOP}" && sh start.sh --version && .venv/bin/python -c "{FIRST}"'
+    outside = {name: value for name, value in os.environ.items() if not name.startswith(("PIP_", "VIRTUAL_ENV"))}
+    done = subprocess.run([*ALONE, "sh", "-c", commands], cwd=there, env=outside, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "good" in done.stdout.splitlines()[-1]
 
 
 def test_inside_a_box_nothing_is_asked_of_the_network(monkeypatch, tmp_path):

@@ -33,16 +33,18 @@ SERIES, COMMON, OWN = 60, 60, {"linux": 270, "linux-arm": 250, "mac": 170, "wind
 START_SH = """#!/bin/sh
 # Sets up .venv from wheels/, without a network, and opens JupyterLab.
 cd "$(dirname "$0")" || exit 1
-for python in python3.13 python3.12 python3.11 python3; do
-    if "$python" -c "" 2>/dev/null; then exec "$python" utils/start.py lab "$@"; fi
+for python in NAMES python3; do
+    if "$python" -c "import sys; sys.exit('%d.%d' % sys.version_info[:2] not in 'PYTHONS'.split())" 2>/dev/null; then
+        exec "$python" utils/start.py lab "$@"
+    fi
 done
-echo "start: there is no Python here; install Python 3.13 from the stick" >&2
+echo "start: this box is for Python PYTHONS, and none is here; install one from the stick" >&2
 exit 1
 """
 START_BAT = """@echo off
 rem Sets up .venv from wheels, without a network, and opens JupyterLab.
 cd /d "%~dp0"
-for %%v in (3.13 3.12 3.11) do (
+for %%v in (PYTHONS) do (
     py -%%v -c "" >nul 2>&1 && (
         py -%%v utils\\start.py lab %*
         exit /b
@@ -141,14 +143,17 @@ def megabytes(computers, pythons):
     return SERIES + COMMON + len(pythons) * sum(OWN[name] for name in computers)
 
 
-def fill():
+def fill(pythons):
     """Put into the box what is not a wheel: the series, its pages where they are built, and what starts it."""
+    newest_first = sorted(pythons, reverse=True)  # all are 3.1x
+    names = " ".join(f"python{python}" for python in newest_first)
+    shell, batch = (text.replace("NAMES", names).replace("PYTHONS", " ".join(newest_first)) for text in (START_SH, START_BAT))
     copy_series(FOLDER, [])
     if (BUILD / "site").exists():
         shutil.copytree(BUILD / "site", FOLDER / "pages")
-    (FOLDER / "start.sh").write_text(START_SH, encoding="utf-8", newline="\n")
+    (FOLDER / "start.sh").write_text(shell, encoding="utf-8", newline="\n")
     (FOLDER / "start.sh").chmod(0o755)
-    (FOLDER / "start.bat").write_text(START_BAT, encoding="utf-8", newline="\r\n")
+    (FOLDER / "start.bat").write_text(batch, encoding="utf-8", newline="\r\n")
 
 
 def size_of(folder):
@@ -163,7 +168,7 @@ def main():
         BUILD.mkdir(exist_ok=True)
         if shutil.disk_usage(BUILD).free < 2.5e6 * size:
             raise LessonError(f"{2.5 * size / 1000:.1f} GB of disk are needed; make room")
-        fill()
+        fill(pythons)
         fetch(computers, pythons)
         shutil.make_archive(str(FOLDER), "zip", FOLDER.parent, FOLDER.name)
     except (LessonError, OSError) as error:
