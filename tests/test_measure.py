@@ -1,9 +1,18 @@
 """What the notebooks measure, on inputs whose answer is known."""
 
-from utils.measure import colour_and_edges, rank_correlation
+from utils.measure import (
+    colour_and_edges,
+    kinds_of_pairs,
+    losses_of_small_namer,
+    patches_of_paper,
+    rank_correlation,
+    strip,
+)
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 
 def test_a_rank_correlation_asks_for_the_order_alone():
@@ -27,3 +36,33 @@ def test_a_larger_square_has_no_more_edge_for_its_size_and_a_striped_one_has():
     drawings[2, :, 10:30:4, 10:30] = 0.5
     large, small, striped = colour_and_edges(drawings)["edges for the size"].tolist()
     assert large == pytest.approx(small, rel=0.1) and striped > 2 * large
+
+
+def test_the_pairs_of_a_scene_are_sorted_by_their_drawings_and_paper():
+    pixels = torch.ones(1, 3, 8, 8)  # 4 x 4 patches of 2 pixels, four to a drawing
+    pixels[0, 1, 0, 0] = pixels[0, :, 3, 3] = -1  # patches 0 and 5, in the first drawing
+    pixels[0, 2, 7, 7] = 0.8  # patch 15, in the last
+    paper = patches_of_paper(pixels, 2)
+    assert (~paper).nonzero().flatten().tolist() == [0, 5, 15]
+    pairs = kinds_of_pairs(paper)
+    assert pairs["same drawing"].nonzero().tolist() == [[0, 5], [5, 0]]
+    assert pairs["different drawings"].nonzero().tolist() == [[0, 15], [5, 15], [15, 0], [15, 5]]
+    assert pairs["a drawing and paper"].sum() == 3 * 13 and not pairs["a drawing and paper"][paper].any()
+
+
+def test_a_strip_is_paper_with_copies_at_equal_distances():
+    drawing = Image.new("RGB", (60, 60), "black")
+    row = np.asarray(strip(drawing, 2))[30, :, 0]  # 180 pixels, copies of 40 pixels round 45 and 135
+    assert row.shape == (180,) and (row == 0).nonzero()[0].tolist() == [*range(25, 65), *range(115, 155)]
+
+
+def test_a_small_namer_learns_and_its_losses_are_means_of_four_steps():
+    """Pre-norm as in utils.siglip; the same numbers each time."""
+    drawings = torch.randn(3, 2, 3, 24, 24, generator=torch.Generator().manual_seed(0))
+
+    def run(layers, x):
+        return [layers[0](x)]
+
+    steps, losses = losses_of_small_namer(run, 1, drawings, steps=16)
+    assert list(steps) == [4, 8, 12, 16] and len(losses) == 4 and losses[-1] < losses[0] / 2
+    assert torch.equal(losses, losses_of_small_namer(run, 1, drawings, steps=16)[1])

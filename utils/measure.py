@@ -44,6 +44,25 @@ def quarters(side):
     return (2 * far[:, None] + far).flatten(), middles
 
 
+def patches_of_paper(pixels, patch_size):
+    """Which patches of one picture show nothing but paper: no pixel below 0.9. (1, 3, height, width) -> (patches,)"""
+    return -F.max_pool2d(-pixels.amin(dim=1), patch_size).flatten() > 0.9
+
+
+def kinds_of_pairs(paper):
+    """Which pairs of a scene's patches lie in the same drawing, in different drawings, in a drawing and on paper.
+
+    Four drawings, two above, two below; paper (patches,): which patches show none -> {kind: (patches, patches)}
+    """
+    drawing, _ = quarters(round(len(paper) ** 0.5))
+    same, both = drawing[:, None] == drawing, ~paper[:, None] & ~paper
+    return {
+        "same drawing": same & both & ~torch.eye(len(paper), dtype=torch.bool),
+        "different drawings": ~same & both,
+        "a drawing and paper": ~paper[:, None] & paper,
+    }
+
+
 def looks_by_step(weights, reach):
     """How much a patch looks at the one so many rows further down and columns to the right, in equal shares of the tokens.
 
@@ -142,6 +161,27 @@ class SmallNamer(nn.Module):
     def forward(self, pixel_values):
         x = self.cut(pixel_values).flatten(2).transpose(1, 2) + self.positions
         return self.out(self.norm(self.run(self.layers, x)[-1]).mean(dim=1))
+
+
+def losses_of_small_namer(run, depth, drawings, warmup=1, steps=48, every=4):
+    """Train a `SmallNamer` on drawings (names, styles, 3, size, size), with a rate that grows over the first `warmup` steps.
+
+    -> the steps at the end of each `every`, the mean loss over each `every`
+    """
+    torch.manual_seed(0)
+    names, styles, _, _, size = drawings.shape
+    model, losses = SmallNamer(run, depth, names, size), []
+    optimiser = torch.optim.Adam(model.parameters(), lr=1e-3)
+    rate = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: min(1, (step + 1) / warmup))
+    for _ in range(steps):
+        which, style = torch.randint(names, (64,)), torch.randint(styles, (64,))
+        loss = F.cross_entropy(model(drawings[which, style]), which)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        rate.step()
+        losses.append(loss.item())
+    return range(every, steps + 1, every), torch.tensor(losses).view(-1, every).mean(dim=1)
 
 
 def training_device():
@@ -303,6 +343,16 @@ def copies(drawing, number):
     for x, y in ((0.09, 0.09), (0.54, 0.49))[:number]:
         picture.paste(small, (round(x * size), round(y * size)))
     return picture
+
+
+def strip(drawing, number, length=3):
+    """White paper, `length` times as wide as high, with so many copies of a drawing in a row."""
+    high, side = drawing.height, 2 * drawing.height // 3
+    paper, small = Image.new("RGB", (length * high, high), "white"), drawing.resize((side, side))
+    for index in range(number):
+        centre = (2 * index + 1) * length * high // (2 * number)
+        paper.paste(small, (centre - side // 2, (high - side) // 2))
+    return paper
 
 
 def two_of(name):

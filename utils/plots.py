@@ -216,12 +216,14 @@ def show_filters(groups, alt, size=1.15):
 def show_lines(panels, alt, xlabel, ylabel, log=False, height=3.0, level=None, joined=True):
     """Curves. `panels`: {title: {label: (x values, y values)}}, side by side with the same axes; styles differ too.
 
+    A list of y values alone is drawn above 0, 1, 2 and so on.
     `level`: (label, y) of a horizontal line to compare with. `joined`: False for points that do not belong together.
     """
     figure, axes = plt.subplots(1, len(panels), figsize=(11, height), squeeze=False, sharey=True)
     styles = list(zip(COLOURS.values(), 2 * ("-", "--", "-.", ":"), 2 * ("o", "s", "^", "D")))
     for axis, (title, lines) in zip(axes[0], panels.items()):
-        for (label, (x, y)), (colour, line, shape) in zip(lines.items(), styles):
+        for (label, values), (colour, line, shape) in zip(lines.items(), styles):
+            x, y = values if isinstance(values, tuple) else (range(len(values)), values)
             marker = shape if len(x) < 20 or not joined else None
             axis.plot(
                 x,
