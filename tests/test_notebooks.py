@@ -732,7 +732,7 @@ WRONG_ANSWERS = {
         ("def mended_table(table, rows, columns): return table[: rows * columns]", "in their order; the table must be resized"),
         (
             "def mended_table(table, rows, columns):\n"
-            "    square = table.T.unflatten(1, (side, side))[None]\n"
+            "    square = table.T.unflatten(1, (14, 14))[None]\n"
             "    return F.interpolate(square, (rows, columns), mode='bilinear')[0].flatten(1).T",
             "antialias=True is missing",
         ),
