@@ -2,6 +2,7 @@
 
 from utils.measure import (
     colour_and_edges,
+    count_numbers,
     kinds_of_pairs,
     losses_of_small_namer,
     patches_of_paper,
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import nn
 
 
 def test_a_rank_correlation_asks_for_the_order_alone():
@@ -66,3 +68,8 @@ def test_a_small_namer_learns_and_its_losses_are_means_of_four_steps():
     steps, losses = losses_of_small_namer(run, 1, drawings, steps=16)
     assert list(steps) == [4, 8, 12, 16] and len(losses) == 4 and losses[-1] < losses[0] / 2
     assert torch.equal(losses, losses_of_small_namer(run, 1, drawings, steps=16)[1])
+
+
+def test_frozen_numbers_are_counted_only_among_all():
+    layers = nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 1).requires_grad_(False))
+    assert count_numbers(layers) == 8 + 3 and count_numbers(layers, trained=True) == 8

@@ -121,6 +121,14 @@ def test_no_picture_is_both_learned_from_and_tested(counts, learned, tested):
     assert own.split(labels, shots=1, seed=0)[1] == test, "the same test however many are learned from"
 
 
+def test_equally_many_examples_of_each_thing_are_shown_however_many_there_are(tmp_path):
+    names, paths, labels = own.read_folder(make(tmp_path, cat=5, dog=3))
+    assert list(own.examples(names, paths, labels, names)) == ["cat", "dog"]
+    shown = own.examples(names, paths, labels, ["dog", "cat"], each=10)
+    assert list(shown) == [f"{name} {number}" for name in ("dog", "cat") for number in (1, 2, 3)]
+    assert shown["cat 2"].tobytes() == own.read_image(tmp_path / "cat" / "1.png").tobytes()
+
+
 # LoRA
 
 
@@ -253,3 +261,10 @@ def test_the_record_has_every_way_and_beats_chance():
     for way in ("class means", "linear probe", *own_record.TRAINED):
         found = [run["new"] for run in record["runs"] if run["way"] == way and run["shots"] == 10]
         assert len(found) == len(own_record.SEEDS) and min(found) > 0.3, way
+
+
+def test_a_mean_of_the_record_is_over_the_draws_of_one_way():
+    runs = [dict(way=way, shots=10, new=new) for way, new in [("head", 0.5), ("full", 0.1), ("head", 0.7)]]
+    record = {"runs": [*runs, dict(way="head", shots=5, new=0.3)]}
+    assert own_record.mean(record, "head") == pytest.approx(0.6)
+    assert own_record.percent(record, {"a": "head", "b": "full"}, "new") == pytest.approx({"a": 60, "b": 10})

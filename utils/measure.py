@@ -184,6 +184,11 @@ def losses_of_small_namer(run, depth, drawings, warmup=1, steps=48, every=4):
     return range(every, steps + 1, every), torch.tensor(losses).view(-1, every).mean(dim=1)
 
 
+def count_numbers(module, trained=False):
+    """How many numbers are in a module's parameters. `trained`: only in those that aren't frozen."""
+    return sum(weight.numel() for weight in module.parameters() if weight.requires_grad or not trained)
+
+
 def training_device():
     """The accelerator that torch finds here, or the CPU."""
     return torch.accelerator.current_accelerator() if torch.accelerator.is_available() else torch.device("cpu")

@@ -63,6 +63,16 @@ def read_folder(folder):
     return list(found), paths, labels
 
 
+def examples(names, paths, labels, shown, each=1):
+    """The first pictures of the things in `shown`, equally many of each, `each` at most. -> {title: PIL image}"""
+    found, each = {}, min(each, int(labels.bincount().min()))
+    for name in shown:
+        first = int((labels == names.index(name)).nonzero()[0])
+        for number, path in enumerate(paths[first : first + each], 1):
+            found[f"{name} {number}" if each > 1 else name] = read_image(path)
+    return found
+
+
 def split(labels, shots, seed, most=10):
     """Draw `shots` pictures of each thing to learn from. -> two lists of numbers: to learn from, to test with
 
@@ -94,11 +104,15 @@ def see(tower, paths, preprocess, batch=20, keep=True):
     return torch.cat(states) if keep else None, torch.cat(vectors)
 
 
-def class_means(vectors, labels):
-    """The mean direction of each thing's pictures, of length 1.
+@torch.no_grad()
+def caption_vectors(reference, names):
+    """A vector of length 1 for the caption "a drawing of a <name>" of each name. -> (names, width)"""
+    ids = reference.tokenize(*[f"a drawing of a {name}" for name in names])
+    return F.normalize(reference.model.get_text_features(ids).pooler_output, dim=-1)
 
-    (pictures, width), (pictures) -> (things, width)
-    """
+
+def class_means(vectors, labels):
+    """Each thing's mean direction. (pictures, width), (pictures) -> (things, width), length 1"""
     unit = F.normalize(vectors, dim=-1)
     means = [unit[labels == thing].mean(dim=0) for thing in labels.unique()]
     return F.normalize(torch.stack(means), dim=-1)

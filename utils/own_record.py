@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from utils import own
-from utils.measure import CountMemory, fit_linear_probe
+from utils.measure import CountMemory, count_numbers, fit_linear_probe
 from utils.pictures import sample_drawings
 from utils.pretrain.concepts import NAMES
 from utils.reference import load_reference
@@ -52,13 +52,7 @@ class Bench:
         drawings = sample_drawings()
         self.old_pixels = reference.preprocess(*drawings.values())
         self.old = torch.tensor([NAMES.index(name) for name in drawings])
-        self.captions = self.caption_vectors(reference, NAMES)
-
-    @staticmethod
-    @torch.no_grad()
-    def caption_vectors(reference, names):
-        ids = reference.tokenize(*[f"a drawing of a {name}" for name in names])
-        return F.normalize(reference.model.get_text_features(ids).pooler_output, dim=-1)
+        self.captions = own.caption_vectors(reference, NAMES)
 
     @torch.no_grad()
     def share_old(self, tower):
@@ -110,8 +104,7 @@ def measure_base(pictures=8):
     found, pixels = {}, torch.randn(pictures, 3, 224, 224)
     for way in ("frozen", "LoRA", "full"):
         tower = prepare(way, VisionTransformer(SiglipVisionConfig()))
-        weights = sum(parameter.numel() for parameter in tower.parameters())
-        trained = sum(parameter.numel() for parameter in tower.parameters() if parameter.requires_grad)
+        weights, trained = count_numbers(tower), count_numbers(tower, trained=True)
         start = time.perf_counter()
         with torch.set_grad_enabled(trained > 0), CountMemory() as memory:
             vectors = tower(pixels)[1]
@@ -130,6 +123,17 @@ def load():
 def of(record, way, what="new", shots=SHOTS):
     """What the record says of a way. -> {shots: a number for each draw}"""
     return {n: [run[what] for run in record["runs"] if (run["way"], run["shots"]) == (way, n)] for n in shots}
+
+
+def mean(record, way, what="new", shots=10):
+    """The mean of what the record says of a way, over its draws."""
+    numbers = of(record, way, what, shots=(shots,))[shots]
+    return sum(numbers) / len(numbers)
+
+
+def percent(record, ways, what):
+    """How many percent of the new or of the old things are named right, after ten pictures each. {title: way} -> {title: %}"""
+    return {title: 100 * mean(record, way, what) for title, way in ways.items()}
 
 
 def main():

@@ -719,15 +719,15 @@ def show_attempt(function, given, right, alt):
         show_images(pictures, alt, columns=2)
 
 
-def show_spreads(panels, alt, xlabel, ylabel, ticks, height=3.6):
+def show_spreads(panels, alt, xlabel, ylabel, height=3.6):
     """Curves with the spread of several draws: a dot is their mean, a bar goes from the lowest to the highest.
 
-    `panels`: {title: {label: {x: [numbers]}}}, side by side with the same axis.
-    `ticks`: the x values, drawn at equal distances.
+    `panels`: {title: {label: {x: [numbers]}}}, the same x in all, drawn at equal distances; side by side with the same axis.
     """
     figure, axes = plt.subplots(1, len(panels), figsize=(11, height), squeeze=False, sharey=True)
     styles = list(zip(COLOURS.values(), 2 * ("-", "--", "-.", ":"), 2 * ("o", "s", "^", "D")))
     for axis, (title, curves) in zip(axes[0], panels.items()):
+        ticks = list(next(iter(curves.values())))
         for index, ((label, numbers), (colour, line, shape)) in enumerate(zip(curves.items(), styles)):
             places = np.array([ticks.index(x) for x in numbers]) + 0.05 * (index - (len(curves) - 1) / 2)
             mean = np.array([np.mean(drawn) for drawn in numbers.values()])
