@@ -3,12 +3,13 @@
 from utils.measure import (
     colour_and_edges,
     count_numbers,
+    is_paper,
     kinds_of_pairs,
     losses_of_small_namer,
-    patches_of_paper,
     rank_correlation,
     strip,
 )
+from utils.pictures import shrunk
 
 import numpy as np
 import pytest
@@ -44,7 +45,7 @@ def test_the_pairs_of_a_scene_are_sorted_by_their_drawings_and_paper():
     pixels = torch.ones(1, 3, 8, 8)  # 4 x 4 patches of 2 pixels, four to a drawing
     pixels[0, 1, 0, 0] = pixels[0, :, 3, 3] = -1  # patches 0 and 5, in the first drawing
     pixels[0, 2, 7, 7] = 0.8  # patch 15, in the last
-    paper = patches_of_paper(pixels, 2)
+    paper = is_paper(pixels, 2)[0]
     assert (~paper).nonzero().flatten().tolist() == [0, 5, 15]
     pairs = kinds_of_pairs(paper)
     assert pairs["same drawing"].nonzero().tolist() == [[0, 5], [5, 0]]
@@ -68,6 +69,21 @@ def test_a_small_namer_learns_and_its_losses_are_means_of_four_steps():
     steps, losses = losses_of_small_namer(run, 1, drawings, steps=16)
     assert list(steps) == [4, 8, 12, 16] and len(losses) == 4 and losses[-1] < losses[0] / 2
     assert torch.equal(losses, losses_of_small_namer(run, 1, drawings, steps=16)[1])
+
+
+def test_a_patch_with_one_dark_pixel_is_no_paper():
+    pixels = torch.ones(2, 3, 4, 6)
+    pixels[1, 2, 3, 5] = 0  # in one colour alone
+    assert is_paper(pixels, patch=2).tolist() == [6 * [True], 5 * [True] + [False]]
+
+
+def test_a_shrunk_drawing_lies_in_the_middle_of_its_own_paper():
+    drawing = Image.new("RGB", (40, 40), (254, 254, 254))
+    drawing.paste("red", (10, 10, 30, 30))
+    small = shrunk(drawing, 1 / 2)
+    assert small.size == (40, 40) and small.getpixel((2, 2)) == (254, 254, 254)
+    reds = [x for x in range(40) if small.getpixel((x, 20)) == (255, 0, 0)]
+    assert 6 <= len(reds) <= 10 and reds[0] + reds[-1] == 39  # from 15 to 25, but for blurred edges
 
 
 def test_frozen_numbers_are_counted_only_among_all():

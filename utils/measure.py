@@ -44,9 +44,10 @@ def quarters(side):
     return (2 * far[:, None] + far).flatten(), middles
 
 
-def patches_of_paper(pixels, patch_size):
-    """Which patches of one picture show nothing but paper: no pixel below 0.9. (1, 3, height, width) -> (patches,)"""
-    return -F.max_pool2d(-pixels.amin(dim=1), patch_size).flatten() > 0.9
+def is_paper(pixels, patch):
+    """Which patches show nothing but white paper. (pictures, 3, height, width) in [-1, 1] -> (pictures, patches) of bool"""
+    darkest = -F.max_pool2d(-pixels.amin(dim=1), patch)  # (pictures, rows, columns)
+    return darkest.flatten(1) > 0.9
 
 
 def kinds_of_pairs(paper):

@@ -36,6 +36,14 @@ def scene_of(drawings):
     return scene
 
 
+def shrunk(drawing, part):
+    """The drawing made smaller, to `part` of its side, in the middle of a sheet of the old size. -> PIL image"""
+    small, corner = round(part * drawing.width), round((1 - part) / 2 * drawing.width)
+    sheet = Image.new("RGB", drawing.size, drawing.getpixel((0, 0)))  # the paper's own white
+    sheet.paste(drawing.resize((small, small)), (corner, corner))
+    return sheet
+
+
 def wide_file(drawing):
     """A drawing on white as a file that one may find: wide, 672 x 448, the drawing at its left, transparent around it.
 
