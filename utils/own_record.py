@@ -132,8 +132,8 @@ def mean(record, way, what="new", shots=10):
 
 
 def percent(record, ways, what):
-    """How many percent of the new or of the old things are named right, after ten pictures each. {title: way} -> {title: %}"""
-    return {title: 100 * mean(record, way, what) for title, way in ways.items()}
+    """How many percent of the new or of the old things are named right, after ten pictures each. {title: way} -> {title: whole %}"""
+    return {title: round(100 * mean(record, way, what)) for title, way in ways.items()}
 
 
 def main():

@@ -220,7 +220,7 @@ def show_lines(panels, alt, xlabel, ylabel, log=False, height=3.0, level=None, j
     `level`: (label, y) of a horizontal line to compare with. `joined`: False for points that do not belong together.
     """
     figure, axes = plt.subplots(1, len(panels), figsize=(11, height), squeeze=False, sharey=True)
-    styles = list(zip(COLOURS.values(), 2 * ("-", "--", "-.", ":"), 2 * ("o", "s", "^", "D")))
+    styles = list(zip(COLOURS.values(), 2 * ("-", "--", "-.", ":"), "os^DvPX*"))
     for axis, (title, lines) in zip(axes[0], panels.items()):
         for (label, values), (colour, line, shape) in zip(lines.items(), styles):
             x, y = values if isinstance(values, tuple) else (range(len(values)), values)
@@ -583,7 +583,7 @@ def show_alike(matrix, down, along, alt, title, ylabel, xlabel, size=7.4):
 def show_pictured_lines(panels, alt, xlabel, ylabel, limits, height=3.6):
     """Curves over a row of pictures. `panels`: {title: (one PIL image for each x, {label: one number for each x})}."""
     figure, axes = plt.subplots(1, len(panels), figsize=(11, height), squeeze=False, sharey=True)
-    styles = list(zip(COLOURS.values(), 2 * ("-", "--", "-.", ":"), 2 * ("o", "s", "^", "D")))
+    styles = list(zip(COLOURS.values(), 2 * ("-", "--", "-.", ":"), "os^DvPX*"))
     for axis, (title, (pictures, lines)) in zip(axes[0], panels.items()):
         for (label, numbers), (colour, line, marker) in zip(lines.items(), styles):
             axis.plot(np.asarray(numbers), line, color=colour, linewidth=2, marker=marker, markersize=5, label=label)
@@ -725,7 +725,7 @@ def show_spreads(panels, alt, xlabel, ylabel, height=3.6):
     `panels`: {title: {label: {x: [numbers]}}}, the same x in all, drawn at equal distances; side by side with the same axis.
     """
     figure, axes = plt.subplots(1, len(panels), figsize=(11, height), squeeze=False, sharey=True)
-    styles = list(zip(COLOURS.values(), 2 * ("-", "--", "-.", ":"), 2 * ("o", "s", "^", "D")))
+    styles = list(zip(COLOURS.values(), 2 * ("-", "--", "-.", ":"), "os^DvPX*"))
     for axis, (title, curves) in zip(axes[0], panels.items()):
         ticks = list(next(iter(curves.values())))
         for index, ((label, numbers), (colour, line, shape)) in enumerate(zip(curves.items(), styles)):
@@ -735,7 +735,11 @@ def show_spreads(panels, alt, xlabel, ylabel, height=3.6):
             options = dict(linestyle=line, color=colour, marker=shape, markersize=5, linewidth=2, elinewidth=1.2)
             axis.errorbar(places, mean, ends, label=label, **options)
         axis.set(title=title, xlabel=xlabel, xticks=range(len(ticks)), xticklabels=ticks)
-        axis.legend(frameon=False, fontsize=9)
+        handles, labels = axis.get_legend_handles_labels()
+        last = [-np.mean(numbers[ticks[-1]]) for numbers in curves.values()]  # names stand in the order of the curves' ends
+        order = np.argsort(last, kind="stable")
+        places = dict(loc="center left", bbox_to_anchor=(1, 0.5))
+        axis.legend([handles[i] for i in order], [labels[i] for i in order], frameon=False, fontsize=10, **places)
     axes[0, 0].set_ylabel(ylabel)
     axes[0, 0].set_ylim(bottom=0)
     show(figure, alt)
