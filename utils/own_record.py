@@ -132,7 +132,7 @@ def mean(record, way, what="new", shots=10):
 
 
 def percent(record, ways, what):
-    """How many percent of the new or of the old things are named right, after ten pictures each. {title: way} -> {title: whole %}"""
+    """Whole percents of the new or the old things that are named right, after ten pictures each. {title: way} -> {title: %}"""
     return {title: round(100 * mean(record, way, what)) for title, way in ways.items()}
 
 

@@ -26,6 +26,8 @@ COLOURS = {
     "image": "#0072B2", "patch": "#E69F00", "position": "#009E73", "query": "#D55E00",
     "key": "#56B4E9", "value": "#CC79A7", "residual": "#7F7F7F",
 }  # fmt: skip
+# Of curves: no two share a colour, nor a line and a marker.
+STYLES = list(zip(COLOURS.values(), 2 * ("-", "--", "-.", ":"), "os^DvPX*"))
 SLATE, INK, CARD = "#52606D", "#111111", "#FAFAF7"
 # How a picture is lit by attention: never quite dark, so that one sees where nothing falls.
 LAMP = LinearSegmentedColormap.from_list("lamp", [(0, 3 * (0.22,)), (1, (1, 1, 1))])
@@ -220,9 +222,8 @@ def show_lines(panels, alt, xlabel, ylabel, log=False, height=3.0, level=None, j
     `level`: (label, y) of a horizontal line to compare with. `joined`: False for points that do not belong together.
     """
     figure, axes = plt.subplots(1, len(panels), figsize=(11, height), squeeze=False, sharey=True)
-    styles = list(zip(COLOURS.values(), 2 * ("-", "--", "-.", ":"), "os^DvPX*"))
     for axis, (title, lines) in zip(axes[0], panels.items()):
-        for (label, values), (colour, line, shape) in zip(lines.items(), styles):
+        for (label, values), (colour, line, shape) in zip(lines.items(), STYLES):
             x, y = values if isinstance(values, tuple) else (range(len(values)), values)
             marker = shape if len(x) < 20 or not joined else None
             axis.plot(
@@ -583,9 +584,8 @@ def show_alike(matrix, down, along, alt, title, ylabel, xlabel, size=7.4):
 def show_pictured_lines(panels, alt, xlabel, ylabel, limits, height=3.6):
     """Curves over a row of pictures. `panels`: {title: (one PIL image for each x, {label: one number for each x})}."""
     figure, axes = plt.subplots(1, len(panels), figsize=(11, height), squeeze=False, sharey=True)
-    styles = list(zip(COLOURS.values(), 2 * ("-", "--", "-.", ":"), "os^DvPX*"))
     for axis, (title, (pictures, lines)) in zip(axes[0], panels.items()):
-        for (label, numbers), (colour, line, marker) in zip(lines.items(), styles):
+        for (label, numbers), (colour, line, marker) in zip(lines.items(), STYLES):
             axis.plot(np.asarray(numbers), line, color=colour, linewidth=2, marker=marker, markersize=5, label=label)
         axis.set(xticks=[], ylim=limits, xlim=(-0.5, len(pictures) - 0.5))
         axis.set_title(title, fontsize=12)
@@ -725,10 +725,9 @@ def show_spreads(panels, alt, xlabel, ylabel, height=3.6):
     `panels`: {title: {label: {x: [numbers]}}}, the same x in all, drawn at equal distances; side by side with the same axis.
     """
     figure, axes = plt.subplots(1, len(panels), figsize=(11, height), squeeze=False, sharey=True)
-    styles = list(zip(COLOURS.values(), 2 * ("-", "--", "-.", ":"), "os^DvPX*"))
     for axis, (title, curves) in zip(axes[0], panels.items()):
         ticks = list(next(iter(curves.values())))
-        for index, ((label, numbers), (colour, line, shape)) in enumerate(zip(curves.items(), styles)):
+        for index, ((label, numbers), (colour, line, shape)) in enumerate(zip(curves.items(), STYLES)):
             places = np.array([ticks.index(x) for x in numbers]) + 0.05 * (index - (len(curves) - 1) / 2)
             mean = np.array([np.mean(drawn) for drawn in numbers.values()])
             ends = np.abs([[min(drawn), max(drawn)] for drawn in numbers.values()] - mean[:, None]).T
