@@ -20,6 +20,7 @@ html_copy_source = html_show_sourcelink = html_show_sphinx = html_show_copyright
 html_static_path = ["static"]
 html_css_files = ["site.css"]
 html_theme_options = {"header_links_before_dropdown": 0, "header_dropdown_text": "All pages", "footer_end": []}
+html_theme_options |= {"show_prev_next": False, "pygments_dark_style": "github-dark"}  # notebooks link on by themselves
 html_context = {"default_mode": "auto"}
 html_sidebars = {"**": []}  # the text needs the width
 ROOT = Path(__file__).parents[1]

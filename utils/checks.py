@@ -154,7 +154,9 @@ def move(mistake, inputs, right):
         return "shape"
     moves = largest_difference(wrong, right)[0] / (right.std() if right.numel() > 1 else right.abs()).item()
     # The second digit of a tiny number is rounding, and of a tinier one the first.
-    return "< 1e-05" if moves < 1e-5 else f"{moves:.{2 if moves > 1e-4 else 1}g}"
+    if moves < 1e-4:
+        return "< 1e-05" if moves < 1e-5 else f"{moves:.1g}"
+    return f"{moves:#.2g}".rstrip(".")
 
 
 def show_mistakes(stage, inputs, right, judge=None, first=None):

@@ -40,10 +40,12 @@
     const context = canvas.getContext('2d');
     context.drawImage(image, 0, 0, canvas.width, canvas.height);
     for (let patch = 0; patch < patches && panel !== null; patch++) {
-      const lit = Math.min(1, Math.sqrt(share(panel, patch) * patches / 10)); // fully from ten equal shares on
-      context.fillStyle = `rgba(0, 0, 0, ${(1 - data.dark) * (1 - lit)})`;
-      context.fillRect((patch % columns) * side, Math.floor(patch / columns) * side, side, side);
+      const beyond = (share(panel, patch) * patches - 1) / 9; // dim up to an equal share, fully lit from ten on
+      context.globalAlpha = 1 - Math.sqrt(Math.min(1, Math.max(0, beyond)));
+      const square = [(patch % columns) * side, Math.floor(patch / columns) * side, side, side];
+      context.drawImage(dimmed, ...square, ...square);
     }
+    context.globalAlpha = 1;
     if (panel !== null) frame(context, strongest(panel), colours.strongest, 5);
     if (!words) {
       frame(context, chosen, 'white', 9);
@@ -89,7 +91,19 @@
       if (Math.min(row, column) >= 0 && Math.max(row, column) < columns) choose(row * columns + column);
     };
   }
+  const dimmed = document.createElement('canvas'); // the picture where no light falls, as utils/plots.py has it
+  const dim = () => {
+    Object.assign(dimmed, { width: columns * side, height: columns * side });
+    const context = dimmed.getContext('2d');
+    context.drawImage(image, 0, 0, dimmed.width, dimmed.height);
+    const pixels = context.getImageData(0, 0, dimmed.width, dimmed.height);
+    for (let at = 0; at < pixels.data.length; at += 4) {
+      const colours = pixels.data.slice(at, at + 3), grey = (colours[0] + colours[1] + colours[2]) / 3;
+      colours.forEach((value, colour) => pixels.data[at + colour] = data.dim * (grey + data.pale * (value - grey)));
+    }
+    context.putImageData(pixels, 0, 0);
+  };
   const image = new Image();
-  image.onload = () => choose(chosen);
+  image.onload = () => { dim(); choose(chosen); };
   image.src = picture;
 })

@@ -9,7 +9,7 @@ import io
 import json
 from pathlib import Path
 
-from utils.plots import COLOURS, LAMP
+from utils.plots import COLOURS, DIM, PALE
 
 import numpy as np
 from IPython.display import HTML, display
@@ -39,7 +39,8 @@ def show_clickable(picture, looks, chosen, words=None):
         "chosen": chosen,
         "levels": base64.b64encode(b"".join(map(to_levels, looks.values()))).decode(),
         "colours": {"strongest": COLOURS["key"], "chosen": COLOURS["query"]},
-        "dark": LAMP(0.0)[0],
+        "dim": DIM,
+        "pale": PALE,
     }
     program = PROGRAM.read_text(encoding="utf-8")
     display(HTML(f"<script>\n{program.strip()}({json.dumps(data)});\n</script>"))

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from utils.pictures import captioned_scenes, four_drawings
-from utils.plots import CARD, COLOURS, INK, light
+from utils.plots import CARD, COLOURS, INK, beyond_equal, light
 from utils.reference import load_vlm
 from utils.vlm import VisionLanguageModel, added_mask, generate, load_parts, prefix_mask
 
@@ -397,7 +397,7 @@ def what_comes_out():
     for index, word in enumerate(("briefcases", "tornado", "green")):
         first = next(number for number, piece in enumerate(pieces) if len(piece) > 3 and word.startswith(piece))
         x, look = 3.4 + index * 3.0, looks[first].view(side, side)
-        axis.imshow(light(scene, look, 5 / look.numel()), extent=(x, x + 2.8, 0.3, 3.1))
+        axis.imshow(light(scene, beyond_equal(look, 5 / look.numel())), extent=(x, x + 2.8, 0.3, 3.1))
         label(axis, x + 1.4, 3.32, f"before “{word}”", 19)
     label(axis, 1.7, 3.32, "the scene", 19)
     axis.set(xlim=(0, 12.4), ylim=(0, 4.4))

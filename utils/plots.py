@@ -29,8 +29,9 @@ COLOURS = {
 # Of curves: no two share a colour, nor a line and a marker.
 STYLES = list(zip(COLOURS.values(), 2 * ("-", "--", "-.", ":"), "os^DvPX*"))
 SLATE, INK, CARD = "#52606D", "#111111", "#FAFAF7"
-# How a picture is lit by attention: never quite dark, so that one sees where nothing falls.
-LAMP = LinearSegmentedColormap.from_list("lamp", [(0, 3 * (0.22,)), (1, (1, 1, 1))])
+# How a picture is lit: where nothing falls, it is dim and has little colour, but one still sees what is there.
+DIM, PALE = 0.5, 0.35
+LAMP = LinearSegmentedColormap.from_list("lamp", [(0, 3 * (DIM,)), (1, (1, 1, 1))])
 DPI = 80  # of a picture as it is shown; it holds twice as many pixels
 CHANNELS = {"red": "#D55E00", "green": "#009E73", "blue": "#0072B2"}
 logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it warns in the notebook if its cache cannot be written
@@ -43,6 +44,11 @@ matplotlib.rcParams.update(
         "text.color": INK,
         "figure.constrained_layout.use": True,
         "font.size": 11,
+        "axes.titlesize": 11,
+        "xtick.labelsize": 10,
+        "ytick.labelsize": 10,
+        "legend.fontsize": 10,
+        "legend.frameon": False,
         "axes.spines.top": False,
         "axes.spines.right": False,
     }
@@ -52,6 +58,7 @@ matplotlib.rcParams.update(
 def encode(figure, form):
     """The figure as bytes of a JPEG or of a PNG of at most 256 colours, without software stamps. -> bytes, width as shown"""
     drawn = io.BytesIO()
+    figure.set_layout_engine("compressed")  # no holes between pictures, which keep their shape
     figure.savefig(drawn, format="png", bbox_inches="tight")
     plt.close(figure)
     image, data = Image.open(drawn).convert("RGB"), io.BytesIO()
@@ -89,7 +96,7 @@ def show_images(images, alt, columns=4, height=2.6, pixels=False):
     for axis, (title, image) in zip(axes.flat, images.items()):
         picture = np.asarray(image)
         axis.imshow(picture, interpolation="nearest", cmap="gray")
-        axis.set_title(title, fontsize=11)
+        axis.set_title(title)
         if pixels:
             axis.axis("on")
             axis.set(xlabel="column (pixels)", ylabel="row (pixels)" if axis is axes.flat[0] else "")
@@ -145,10 +152,9 @@ def show_maps(maps, alt, columns=4, colour="value", xlabel="column (patches)", y
         axis.axis("off")
     for axis, (title, numbers) in zip(axes.flat, maps.items()):
         drawn = axis.imshow(numbers, cmap="cividis", vmin=low, vmax=high, interpolation="nearest", aspect="auto")
-        axis.set_title(title, fontsize=11)
-        axis.set_xlabel(xlabel, fontsize=9)
-        axis.set_ylabel(ylabel, fontsize=9)
-        axis.tick_params(labelsize=8)
+        axis.set_title(title)
+        axis.set_xlabel(xlabel)
+        axis.set_ylabel(ylabel)
         for side in (axis.xaxis, axis.yaxis):
             side.set_major_locator(MaxNLocator(4, integer=True))
         if numbers.shape[0] == numbers.shape[1]:
@@ -173,6 +179,11 @@ def name_axis(axis, names, down):
         axis.add_artist(AnnotationBbox(small, where, box_alignment=corner, frameon=False, pad=0, annotation_clip=False))
 
 
+def written(number, decimals):
+    """A number as text, with the minus that axes have; never −0."""
+    return f"{round(float(number), decimals) + 0.0:.{decimals}f}".replace("-", "−")
+
+
 def show_matrices(matrices, alt, size=2.2, one_scale=False, xlabel="column", ylabel="row", names=None):
     """Small matrices with their numbers written in. `matrices`: {title: 2-D tensor}; `one_scale`: the same colours for all.
 
@@ -184,12 +195,12 @@ def show_matrices(matrices, alt, size=2.2, one_scale=False, xlabel="column", yla
     for axis, (title, matrix) in zip(axes[0], matrices.items()):
         low, high = (lowest, highest) if one_scale else (matrix.min(), matrix.max())
         axis.imshow(matrix, cmap="cividis", aspect="equal" if names else "auto", vmin=low, vmax=high)
-        middle, form = (low + high) / 2, ".0f" if (matrix == matrix.round()).all() else ".2f"
+        middle, decimals = (low + high) / 2, 0 if (matrix == matrix.round()).all() else 2
         for (row, column), number in np.ndenumerate(matrix):
             ink = "black" if number > middle else "white"
-            axis.text(column, row, f"{round(float(number), 2) + 0.0:{form}}", ha="center", va="center", color=ink, fontsize=10)
-        axis.set_title(title, fontsize=11)
-        axis.tick_params(length=0, labelsize=9)
+            axis.text(column, row, written(number, decimals), ha="center", va="center", color=ink, fontsize=10)
+        axis.set_title(title)
+        axis.tick_params(length=0)
         if names:
             down, along = names[list(matrices).index(title)] if isinstance(names, list) else names
             name_axis(axis, down, down=True)
@@ -210,7 +221,7 @@ def show_filters(groups, alt, size=1.15):
         for index, kernel in enumerate(filters / filters.abs().amax((1, 2, 3), keepdim=True).clamp(min=1e-9)):
             sheet[:, index * (side + 2) : index * (side + 2) + side] = (kernel.permute(1, 2, 0) * 0.5 + 0.5).clamp(0, 1)
         axis.imshow(sheet, interpolation="nearest")
-        axis.set_title(title, fontsize=11, loc="left")
+        axis.set_title(title, loc="left")
         axis.axis("off")
     show(figure, alt, photographs=True)
 
@@ -223,7 +234,8 @@ def show_lines(panels, alt, xlabel, ylabel, log=False, height=3.0, level=None, j
     """
     figure, axes = plt.subplots(1, len(panels), figsize=(11, height), squeeze=False, sharey=True)
     for axis, (title, lines) in zip(axes[0], panels.items()):
-        for (label, values), (colour, line, shape) in zip(lines.items(), STYLES):
+        styles = STYLES if len(lines) > 1 else [(SLATE, "-", "o")]
+        for (label, values), (colour, line, shape) in zip(lines.items(), styles):
             x, y = values if isinstance(values, tuple) else (range(len(values)), values)
             marker = shape if len(x) < 20 or not joined else None
             axis.plot(
@@ -235,6 +247,7 @@ def show_lines(panels, alt, xlabel, ylabel, log=False, height=3.0, level=None, j
                 label=label,
                 marker=marker,
                 markersize=4 if joined else 6,
+                clip_on=marker is None,
             )
         if level:
             axis.axhline(level[1], color=COLOURS["residual"], linestyle=":", label=level[0])
@@ -243,7 +256,7 @@ def show_lines(panels, alt, xlabel, ylabel, log=False, height=3.0, level=None, j
         if log:
             axis.set_yscale("log")
         if len(lines) > 1 or level:
-            axis.legend(frameon=False, fontsize=9)
+            axis.legend()
     if not log and axes[0, 0].get_ylim()[0] > 0:  # after all panels: their axis is one
         axes[0, 0].set_ylim(bottom=0)
     axes[0, 0].set_ylabel(ylabel)
@@ -256,34 +269,45 @@ def show_bars(panels, alt, ylabel, xlabel="", height=2.6, level=None):
     `level`: (label, y) of a horizontal line to compare with.
     """
     figure, axes = plt.subplots(1, len(panels), figsize=(11, height), squeeze=False, sharey=True)
+    values = [abs(float(number)) for bars in panels.values() for number in bars.values()]
+    # Whole numbers as they are, others so that the largest has two digits; the same decimals for all.
+    decimals = 0 if all(number.is_integer() for number in values) else max(0, 1 - int(np.floor(np.log10(max(values)))))
     for axis, (title, bars) in zip(axes[0], panels.items()):
         drawn = axis.bar([str(label) for label in bars], list(bars.values()), color=SLATE)
-        numbers = axis.bar_label(drawn, fmt="%.3g", fontsize=9, padding=1)
+        numbers = axis.bar_label(drawn, fmt=lambda number: written(number, decimals), fontsize=10, padding=1)
         axis.margins(y=0.12)  # room for the numbers
-        axis.set_title(title, fontsize=11)
+        axis.set_title(title)
         axis.set_xlabel(xlabel)
-        axis.tick_params(axis="x", labelsize=9)
         if level:
             axis.axhline(level[1], color=COLOURS["query"], linestyle=":", linewidth=2, label=level[0])
             for number in numbers:  # it stays legible where the line runs through it
                 number.set(bbox={"facecolor": CARD, "edgecolor": "none", "pad": 0}, zorder=4)
-            axis.legend(frameon=False, fontsize=9)
+            axis.legend()
     axes[0, 0].set_ylabel(ylabel)
     show(figure, alt)
 
 
-def light(picture, weights, full):
-    """The picture as if each patch were lit by its weight, fully from `full` on. weights (rows, columns) -> array in [0, 1]"""
-    lamp = np.kron(LAMP(np.sqrt(np.asarray(weights) / full))[..., 0], np.ones((16, 16)))
-    return np.asarray(picture.convert("RGB").resize(lamp.shape[::-1])) / 255 * lamp[..., None]
+def beyond_equal(shares, full):
+    """How brightly a look lights each patch: not at all up to an equal share, fully from `full` on. Shares -> in [0, 1]"""
+    shares = np.asarray(shares)
+    return np.sqrt(np.clip((shares - 1 / shares.size) / (full - 1 / shares.size), 0, 1))
+
+
+def light(picture, brightness):
+    """The picture, each patch lit by its brightness in [0, 1]. brightness (rows, columns) -> array in [0, 1]"""
+    lamp = np.kron(np.asarray(brightness), np.ones((16, 16)))[..., None]
+    lit = np.asarray(picture.convert("RGB").resize(lamp.shape[1::-1])) / 255
+    grey = lit.mean(axis=-1, keepdims=True)
+    dim = DIM * (grey + PALE * (lit - grey))
+    return dim + lamp * (lit - dim)
 
 
 def show_looks(picture, looks, alt, columns=4, full=None, label="share of attention", largest=True):
     """Where attention goes, over a picture. `looks`: {title: (weights (rows, columns), patch that looks or None)}.
 
     `picture`: one for all panels, or a list of one for each. `largest`: whether titles say the largest share.
-    Each patch is lit by its share, fully from ten equal shares on (or from `full` on): one lamp for all panels. What has at
-    least half of a panel's largest share is outlined; the patch that looks is framed.
+    A patch is lit by what it gets beyond an equal share, fully from ten equal shares on (or from `full` on): one lamp for all
+    panels. What has half of a panel's largest share or more, and three equal ones, is outlined; the patch that looks is framed.
     """
     rows, columns = -(-len(looks) // columns), min(columns, len(looks))
     figure, axes = plt.subplots(rows, columns, figsize=(11, rows * (9.1 / max(columns, 3) + 0.5)), squeeze=False)
@@ -293,23 +317,20 @@ def show_looks(picture, looks, alt, columns=4, full=None, label="share of attent
     for axis, shown, (title, (weights, index)) in zip(axes.flat, pictures, looks.items()):
         grid = np.asarray(weights)
         high, wide = grid.shape
-        axis.imshow(light(shown, grid, full or 10 / grid.size), extent=(0, wide, high, 0))
+        axis.imshow(light(shown, beyond_equal(grid, full or 10 / grid.size)), extent=(0, wide, high, 0))
         # A frame of zeros around it, so that an outline closes at the picture's edge.
-        strong = np.pad(np.kron(grid >= grid.max() / 2, np.ones((16, 16))), 1)
+        strong = np.pad(np.kron(grid >= max(grid.max() / 2, 3 / grid.size), np.ones((16, 16))), 1)
         axis.contour(strong, [0.5], extent=(0, wide, 0, high), colors=[COLOURS["key"]], linewidths=2)
         if index is not None:
             row, column = divmod(index, wide)
             for colour, width in (("white", 5), (COLOURS["query"], 2.5)):
                 axis.add_patch(plt.Rectangle((column, row), 1, 1, fill=False, edgecolor=colour, linewidth=width, zorder=3))
-        axis.set_title(f"{title}\nlargest: {grid.max():.0%}" if largest else title, fontsize=11)
-    lamp = plt.cm.ScalarMappable(PowerNorm(0.5, 0, full or 10 / grid.size), LAMP)
-    bar = figure.colorbar(lamp, ax=axes, label=label, extend="neither" if full else "max", shrink=0.9, aspect=25)
-    if not full:
-        bar.set_ticks([0, 1 / grid.size, 5 / grid.size, 10 / grid.size])
-        bar.set_ticklabels(["0", f"{1 / grid.size:.1%}\n(equal)", f"{5 / grid.size:.1%}", f"{10 / grid.size:.1%}"])
-    else:
-        bar.set_ticks([0, full / 4, full / 2, full])
-        bar.set_ticklabels(["0", *(f"{share:.1%}" for share in (full / 4, full / 2, full))])
+        axis.set_title(f"{title}\nlargest: {grid.max():.0%}" if largest else title)
+    equal, full = 1 / grid.size, full or 10 / grid.size
+    lamp = plt.cm.ScalarMappable(PowerNorm(0.5, equal, full), LAMP)
+    bar = figure.colorbar(lamp, ax=axes, label=label, extend="neither" if full == 1 else "max", shrink=0.9, aspect=25)
+    middle = (equal + full) / 2
+    bar.set_ticks([equal, middle, full], labels=[f"{equal:.1%},\nequal,\nor less", f"{middle:.1%}", f"{full:.1%}"])
     show(figure, alt, photographs=True)
 
 
@@ -340,10 +361,10 @@ def show_toy(corners, groups, alt, title):
     for (label, points), (marker, colour) in zip(groups.items(), styles):
         axis.scatter(*zip(*points.values()), marker=marker, color=COLOURS[colour], s=80, label=label, zorder=3)
         for name, point in points.items():
-            axis.annotate(name, point, xytext=(8, 6), textcoords="offset points", fontsize=11)
+            axis.annotate(name, point, xytext=(8, 6), textcoords="offset points")
     axis.set(title=title, xlabel="yellow", ylabel="round")
     axis.margins(0.15)
-    axis.legend(frameon=False, fontsize=10, loc="upper right")
+    axis.legend(loc="upper right")
     show(figure, alt)
 
 
@@ -359,7 +380,7 @@ def show_turned(panels, alt):
             axis.text(1.08 * x, 1.14 * y, label, ha=side, va="center", fontsize=10)
         axis.set(xlim=(-2, 2), ylim=(-1.4, 1.4), aspect="equal", xticks=[], yticks=[])
         axis.set(xlabel="first number", ylabel="second number")
-        axis.set_title(title, fontsize=11)
+        axis.set_title(title)
     show(figure, alt)
 
 
@@ -372,7 +393,7 @@ def show_steps(maps, alt, colour):
         box = (-reach - 0.5, reach + 0.5, reach + 0.5, -reach - 0.5)
         drawn = axis.imshow(steps, cmap="cividis", vmin=0, vmax=high, extent=box, interpolation="nearest")
         frame(axis, -0.5, -0.5)
-        axis.set_title(title, fontsize=11)
+        axis.set_title(title)
         axis.set_xlabel("columns to the right")
         for side in (axis.xaxis, axis.yaxis):
             side.set_major_locator(MaxNLocator(4, integer=True))
@@ -403,7 +424,7 @@ def show_hull(values, results, alt):
     for points, marker, colour, label in zip((values, results), "os", ("value", "query"), ("values", "results")):
         axis.scatter(*np.asarray(points).T, marker=marker, color=COLOURS[colour], s=18, label=label, zorder=3)
     axis.set(title="Seen from the side where the values spread most", xlabel="first direction", ylabel="second direction")
-    axis.legend(frameon=False, fontsize=10)
+    axis.legend()
     show(figure, alt)
 
 
@@ -421,7 +442,7 @@ def show_squares(sides, alt, label):
     for title, side in sides.items():
         axis.add_patch(plt.Rectangle((left, 0), side, side, facecolor=SLATE))
         text = f"{title}\n{side:,} {label}\n{side**2:,} scores"
-        axis.text(left + side / 2, side + 0.03 * longest, text, ha="center", va="bottom", fontsize=11)
+        axis.text(left + side / 2, side + 0.03 * longest, text, ha="center", va="bottom")
         left += max(side, 0.4 * longest) + 0.1 * longest
     axis.set(xlim=(-0.25 * longest, left), ylim=(0, 1.3 * longest), aspect="equal")
     axis.axis("off")
@@ -441,7 +462,7 @@ def show_sizes(groups, alt, xlabel, ylabel):
     axis.set_xticks([1e-12, 1e-9, 1e-6, 1e-3, 1], ["$10^{-12}$\nand less", "$10^{-9}$", "$10^{-6}$", "$10^{-3}$", "1"])
     axis.set(xlabel=xlabel, ylabel=ylabel)
     axis.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    axis.legend(frameon=False, fontsize=10, loc="upper center")
+    axis.legend(loc="upper center")
     show(figure, alt)
 
 
@@ -453,13 +474,12 @@ def show_guesses(guesses, alt, columns=3, height=2.1):
         axis.axis("off")
     for (title, (picture, numbers)), shown, bars in zip(guesses.items(), axes.flat[::2], axes.flat[1::2]):
         shown.imshow(picture)
-        shown.set_title(title, fontsize=10)
+        shown.set_title(title)
         shown.axis("off")
         bars.barh(list(numbers), list(numbers.values()), color=SLATE)
         bars.invert_yaxis()
         bars.set_xlim(0, 1)
-        bars.set_xlabel("probability", fontsize=9)
-        bars.tick_params(labelsize=8)
+        bars.set_xlabel("probability")
     show(figure, alt)
 
 
@@ -472,11 +492,11 @@ def show_training(record, steps, things, place=None):
     layout = [["loss"] * 3 + ["score"] * 3, ["filters"] * 2 + ["positions"] * 2 + ["looks"] * 2]
     figure, axes = plt.subplot_mosaic(layout, figsize=(11, 5.6))
     done, level = record["loss"][-1][0], np.log(things) + (things - 1) * np.log(things / (things - 1))
-    axes["loss"].plot(*zip(*record["loss"]), color=COLOURS["query"], linewidth=1)
+    axes["loss"].plot(*zip(*record["loss"]), color=SLATE, linewidth=1)
     axes["loss"].axhline(level, color=COLOURS["residual"], linestyle=":", label=f"yes to all with 1 / {things}: {level:.2f}")
-    axes["loss"].legend(frameon=False, fontsize=9)
+    axes["loss"].legend()
     axes["loss"].set(title=f"loss: step {done} of {steps}", xlabel="step", xlim=(0, steps), ylim=(0, None))
-    axes["score"].plot(*zip(*record["score"]), color=COLOURS["value"], marker="o")
+    axes["score"].plot(*zip(*record["score"]), color=SLATE, marker="o", clip_on=False)
     axes["score"].set(title=f"unseen drawings named right, of {things}", xlabel="step", xlim=(0, steps), ylim=(0, things))
     filters = record["filters"][record["filters"].flatten(1).norm(dim=1).argsort(descending=True)[:16]]
     filters = filters / filters.abs().amax((1, 2, 3), keepdim=True) * 0.5 + 0.5
@@ -490,9 +510,13 @@ def show_training(record, steps, things, place=None):
         (axes["positions"], unit @ unit[len(unit) // 2 + side // 2], "positions like the middle one"),
         (axes["looks"], record["looks"].mean(dim=0), "attention that a patch gets"),
     ):
-        drawn = axis.imshow(numbers.view(side, side), cmap="cividis", interpolation="nearest")
-        figure.colorbar(drawn, ax=axis, shrink=0.8)
         axis.set(title=title, xlabel="column (patches)", ylabel="row (patches)")
+        if numbers.any():
+            drawn = axis.imshow(numbers.view(side, side), cmap="cividis", interpolation="nearest")
+            figure.colorbar(drawn, ax=axis, shrink=0.8)
+        else:  # a model without positions
+            axis.set(xticks=[], yticks=[], xlabel="", ylabel="", aspect="equal")
+            axis.text(0.5, 0.5, "none", ha="center", va="center", transform=axis.transAxes)
     alt = "Loss, score, filters, position vectors and attention of the small model, as far as its training has come."
     return show(figure, alt, place=place)
 
@@ -507,7 +531,7 @@ def show_pair_losses(logits, alt):
     for name, which, colour, marker in (("fits", fits, "patch", "o"), ("does not fit", ~fits, "image", "x")):
         axis.plot(signed[which], np.logaddexp(0, -signed[which]), marker, color=COLOURS[colour], label=f"a pair that {name}")
     axis.set(title="what each pair adds to the loss", xlabel="z · logit", ylabel="added to the loss")
-    axis.legend(frameon=False)
+    axis.legend()
     show(figure, alt)
 
 
@@ -522,12 +546,12 @@ def show_lit(pictures, alt, label, full=1.0, columns=4):
         axis.axis("off")
     for axis, (title, (picture, weights, framed)) in zip(axes.flat, pictures.items()):
         grid = np.clip(np.asarray(weights) / full, 0, 1)
-        axis.imshow(light(picture, grid**2, 1), extent=(0, grid.shape[1], grid.shape[0], 0))
+        axis.imshow(light(picture, grid), extent=(0, grid.shape[1], grid.shape[0], 0))
         if framed is not None:
             row, column = divmod(framed, grid.shape[1])
             for colour, width in (("white", 5), (COLOURS["query"], 2.5)):
                 axis.add_patch(plt.Rectangle((column, row), 1, 1, fill=False, edgecolor=colour, linewidth=width, zorder=3))
-        axis.set_title(title, fontsize=11)
+        axis.set_title(title)
     figure.colorbar(plt.cm.ScalarMappable(plt.Normalize(0, full), LAMP), ax=axes, label=label, shrink=0.9, aspect=25)
     show(figure, alt, photographs=True)
 
@@ -567,14 +591,14 @@ def show_alike(matrix, down, along, alt, title, ylabel, xlabel, size=7.4):
     axis.imshow(matrix, cmap="cividis", vmin=0, vmax=1)
     for (row, column), number in np.ndenumerate(matrix):
         ink = "black" if number > 0.5 else "white"
-        axis.text(column, row, f"{round(float(number), 2) + 0.0:.2f}", ha="center", va="center", color=ink, fontsize=9)
+        axis.text(column, row, written(number, 2), ha="center", va="center", color=ink, fontsize=9)
     for row, column in enumerate(matrix.argmax(axis=1)):
         corner = column - 0.46, row - 0.46
         axis.add_patch(plt.Rectangle(corner, 0.92, 0.92, fill=False, edgecolor=COLOURS["query"], linewidth=3))
     axis.set(xticks=[], yticks=[])
-    axis.set_title(title, fontsize=12)
-    axis.set_ylabel(ylabel, labelpad=46, fontsize=11)
-    axis.set_xlabel(xlabel, labelpad=46, fontsize=11)
+    axis.set_title(title)
+    axis.set_ylabel(ylabel, labelpad=46)
+    axis.set_xlabel(xlabel, labelpad=46)
     axis.spines[:].set_visible(False)
     thumbnails(axis, down, range(len(down)), 0.2, down=True)
     thumbnails(axis, along, range(len(along)), 0.2)
@@ -588,9 +612,9 @@ def show_pictured_lines(panels, alt, xlabel, ylabel, limits, height=3.6):
         for (label, numbers), (colour, line, marker) in zip(lines.items(), STYLES):
             axis.plot(np.asarray(numbers), line, color=colour, linewidth=2, marker=marker, markersize=5, label=label)
         axis.set(xticks=[], ylim=limits, xlim=(-0.5, len(pictures) - 0.5))
-        axis.set_title(title, fontsize=12)
+        axis.set_title(title)
         axis.set_xlabel(xlabel, labelpad=50)
-        axis.legend(frameon=False, fontsize=9, ncols=2)
+        axis.legend(ncols=2)
         thumbnails(axis, pictures, range(len(pictures)), min(0.3, 4.6 / len(pictures) / len(panels)), cards=True)
     axes[0, 0].set_ylabel(ylabel)
     show(figure, alt, photographs=True)  # a palette of 256 colours would change the pictures' own
@@ -620,7 +644,7 @@ def show_swarm(places, alt, title, xlabel, level, step=0.042):
     axis.axvline(level[1], color=COLOURS["image"], linestyle="--", linewidth=2, label=level[0], zorder=1)
     axis.set(title=title, xlabel=xlabel, yticks=[], xlim=(left, left + wide), ylim=(0, highest * step), aspect="equal")
     axis.spines["left"].set_visible(False)
-    axis.legend(frameon=False, fontsize=10, loc="upper left")
+    axis.legend(loc="upper left")
     show(figure, alt, photographs=True)
 
 
@@ -644,9 +668,9 @@ def show_film(pictures, right, said, alt):
         row[0].imshow(np.asarray(picture.convert("RGB")), extent=(0, 1, 0, 1))
         for axis, sentence in zip(row[1:], sentences):
             mark = "✓" if sentence == truth else "✗"
-            axis.text(0.5, 0.5, f"{textwrap.fill(sentence, 17)}\n{mark}", ha="center", va="center", fontsize=11)
+            axis.text(0.5, 0.5, f"{textwrap.fill(sentence, 17)}\n{mark}", ha="center", va="center")
     for axis, moment in zip(axes[0, 1:], said):
-        axis.set_title(moment, fontsize=11)
+        axis.set_title(moment)
     show(figure, alt, photographs=True)
 
 
@@ -666,7 +690,7 @@ def show_grids(picture, grids, alt, height=3.9):
             axis.plot((line, line), (0, side), color=COLOURS["residual"], linewidth=0.6)
         if index is not None:
             frame(axis, *divmod(index, side))
-        axis.set_title(title, fontsize=11)
+        axis.set_title(title)
         axis.axis("off")
     show(figure, alt, photographs=True)
 
@@ -697,13 +721,13 @@ def show_shares(panels, alt, total, xlabel, height=3.4):
     )
     for (above, below), (title, (picture, counts)) in zip(axes.T, panels.items()):
         above.imshow(picture)
-        above.set_title(title, fontsize=11)
+        above.set_title(title)
         above.axis("off")
         below.barh(list(counts), total, color="#E6E6E0", height=0.66)
         drawn = below.barh(list(counts), list(counts.values()), color=SLATE, height=0.66)
         below.bar_label(drawn, padding=4, fontsize=10)
         below.set(xlim=(0, total), xlabel=xlabel)
-        below.tick_params(axis="y", length=0, labelsize=10)
+        below.tick_params(axis="y", length=0)
     axes[1, 0].invert_yaxis()
     show(figure, alt)
 
@@ -738,7 +762,7 @@ def show_spreads(panels, alt, xlabel, ylabel, height=3.6):
         last = [-np.mean(numbers[ticks[-1]]) for numbers in curves.values()]  # names stand in the order of the curves' ends
         order = np.argsort(last, kind="stable")
         places = dict(loc="center left", bbox_to_anchor=(1, 0.5))
-        axis.legend([handles[i] for i in order], [labels[i] for i in order], frameon=False, fontsize=10, **places)
+        axis.legend([handles[i] for i in order], [labels[i] for i in order], **places)
     axes[0, 0].set_ylabel(ylabel)
     axes[0, 0].set_ylim(bottom=0)
     show(figure, alt)
