@@ -1,11 +1,13 @@
 """What the notebooks measure, on inputs whose answer is known."""
 
+from utils.gemma import GroupedQueryAttention
 from utils.measure import (
     colour_and_edges,
     count_numbers,
     is_paper,
     kinds_of_pairs,
     losses_of_small_namer,
+    made_up_attention,
     rank_correlation,
     strip,
 )
@@ -89,3 +91,10 @@ def test_a_shrunk_drawing_lies_in_the_middle_of_its_own_paper():
 def test_frozen_numbers_are_counted_only_among_all():
     layers = nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 1).requires_grad_(False))
     assert count_numbers(layers) == 8 + 3 and count_numbers(layers, trained=True) == 8
+
+
+def test_a_made_up_attention_takes_its_inputs_and_is_the_same_each_time():
+    (attention, x, mask, places), again = (made_up_attention(GroupedQueryAttention, 6, 3, tokens=9) for _ in range(2))
+    assert (attention.heads, attention.shared) == (6, 3)
+    assert attention(x, mask, places).shape == x.shape == (2, 9, 24)
+    assert torch.equal(x, again[1]) and torch.equal(attention.q_proj.weight, again[0].q_proj.weight)

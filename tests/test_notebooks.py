@@ -511,6 +511,10 @@ WRONG_ANSWERS = {
         ("def rms_norm(x, weight, eps): return x / (x.square().mean(-1, True) + eps) * (1 + weight)", "not by the root of it"),
         ("def rms_norm(x, weight, eps): return x / (x.square().mean(-1, True) + eps).sqrt()", "the weight is forgotten"),
         (
+            "def rms_norm(x, weight, eps): return x / (x.square().mean() + eps).sqrt() * (1 + weight)",
+            "each token has a size of its own",
+        ),
+        (
             "def rms_norm(x, weight, eps): return F.rms_norm(x, weight.shape, 1 + weight, 1e-6)",
             "It is right above, but not for another input",
         ),
@@ -566,6 +570,19 @@ WRONG_ANSWERS = {
             "    rows = rope_angles(torch.arange(side**2) // side, width // 2, theta)\n"
             "    return torch.cat([rows, rows], dim=1)",
             "the column is lost",
+        ),
+        (
+            "def grid_angles(side, width, theta):\n"
+            "    columns = rope_angles(torch.arange(side**2) % side, width // 2, theta)\n"
+            "    return torch.cat([columns, columns], dim=1)",
+            "the row is lost",
+        ),
+        (
+            "def grid_angles(side, width, theta):\n"
+            "    n = torch.arange(side**2)\n"
+            "    halves = [rope_angles(n // side, width // 2, theta), rope_angles(n % side, width // 2, theta)]\n"
+            "    return torch.stack(halves, dim=-1).flatten(1)",
+            "take turns from pair to pair",
         ),
         (
             "def grid_angles(side, width, theta): return right_grid_angles(14, 64, theta)",

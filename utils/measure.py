@@ -5,6 +5,7 @@ import weakref
 from types import SimpleNamespace
 
 from utils.siglip import Encoder
+from utils.vlm import added_mask, prefix_mask
 
 import inflect
 import torch
@@ -80,6 +81,20 @@ def looks_by_step(weights, reach):
             there = grid[:, rows[:, None], columns, rows[:, None] + down, columns + right]  # (heads, rows, columns)
             steps[:, down + reach, right + reach] = there.mean(dim=(1, 2))
     return steps
+
+
+def made_up_attention(block, heads, shared, tokens=6):
+    """A random attention with so many heads of queries and of keys, and inputs for it.
+
+    block: GroupedQueryAttention -> the attention, x (2, tokens, width), mask (1, 1, tokens, tokens), places (tokens)
+    """
+    torch.manual_seed(heads)
+    config = SimpleNamespace(num_attention_heads=heads, num_key_value_heads=shared, head_dim=8, hidden_size=24)
+    config.attention_bias, config.rope_parameters = False, {"rope_theta": 10_000.0}
+    attention, x = block(config), torch.randn(2, tokens, config.hidden_size)
+    for parameter in attention.parameters():
+        nn.init.normal_(parameter, std=0.5)
+    return attention, x, added_mask(prefix_mask(3, tokens)), torch.arange(1, tokens + 1)
 
 
 def colour_and_edges(pixels):

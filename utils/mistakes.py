@@ -852,6 +852,8 @@ RMS_NORM = [
          "generic", (ROOT_MEAN_SQUARE, "(mean_square.sqrt() + self.eps).reciprocal()")),
         ("no eps", "eps is forgotten",
          "generic", (ROOT_MEAN_SQUARE, "torch.rsqrt(mean_square)")),
+        ("one size for all", "one mean is taken over all tokens; each token has a size of its own",
+         "mean() without dim=-1", ("mean(dim=-1, keepdim=True)", "mean()")),
         ("no weight", "the weight is forgotten",
          "generic", (ONE_MORE, "normed")),
         ("weight added", "1 + weight is added; it is to be multiplied",
@@ -958,6 +960,15 @@ GRID_ANGLES = [
     Mistake(
         "grid angles", "rows only", "both halves are turned by the row: the column is lost",
         "generic", lambda side, head_width, theta: grid_angles(side, head_width, theta)[:, : head_width // 4].repeat(1, 2),
+    ),
+    Mistake(
+        "grid angles", "columns only", "both halves are turned by the column: the row is lost",
+        "generic", lambda side, head_width, theta: grid_angles(side, head_width, theta)[:, head_width // 4 :].repeat(1, 2),
+    ),
+    Mistake(
+        "grid angles", "pair by pair", "row and column take turns from pair to pair; the first half of the pairs belongs to the row",
+        "stack in place of cat", lambda side, head_width, theta: (
+            grid_angles(side, head_width, theta).unflatten(1, (2, -1)).transpose(1, 2).flatten(1)),
     ),
 ]  # fmt: skip
 
