@@ -4,11 +4,13 @@ from utils.gemma import GroupedQueryAttention
 from utils.measure import (
     colour_and_edges,
     count_numbers,
+    in_common,
     is_paper,
     kinds_of_pairs,
     losses_of_small_namer,
     made_up_attention,
     rank_correlation,
+    stays,
     strip,
 )
 from utils.pictures import shrunk
@@ -98,3 +100,23 @@ def test_a_made_up_attention_takes_its_inputs_and_is_the_same_each_time():
     assert (attention.heads, attention.shared) == (6, 3)
     assert attention(x, mask, places).shape == x.shape == (2, 9, 24)
     assert torch.equal(x, again[1]) and torch.equal(attention.q_proj.weight, again[0].q_proj.weight)
+
+
+def test_heads_have_in_common_what_both_look_at():
+    """Layer 0: heads 0 and 1 look at the same, head 2 at other tokens. Layer 1: all three share half."""
+    same, other = torch.tensor([1.0, 0, 0, 0]), torch.tensor([0, 0, 1.0, 0])
+    halves = [torch.tensor(shares) for shares in ([0.5, 0.5, 0, 0], [0.5, 0, 0.5, 0], [0.5, 0, 0, 0.5])]
+    looks = torch.stack([torch.stack([same, same, other]), torch.stack(halves)])  # (layers, heads, tokens)
+    looks = looks[:, :, None].expand(-1, -1, 4, -1)
+    assert in_common(looks).tolist() == pytest.approx([100 / 3, 50])
+    around = torch.tensor([2, 1, 0, 3])  # the second of two looks, moved from token 0 to 2 and back
+    assert in_common(looks, around)[0].item() == pytest.approx(200 / 3)
+
+
+def test_a_look_stays_as_far_as_it_falls_into_its_own_part():
+    """Patches 0 and 1 lie in one part, 2 and 3 in another; 3 is blank, so nobody asks where it looks."""
+    pixels = torch.ones(1, 3, 2, 8)
+    pixels[..., :6] = -1
+    part = torch.tensor([0, 0, 1, 1])
+    looks = torch.tensor([[1.0, 0, 0, 0], [0, 0.5, 0.5, 0], [1, 0, 0, 0], [0, 0, 0, 1]])
+    assert stays(looks, pixels, part, 2) == pytest.approx(50)

@@ -2,6 +2,7 @@
 
 import time
 import weakref
+from itertools import combinations
 from types import SimpleNamespace
 
 from utils.siglip import Encoder
@@ -33,6 +34,25 @@ def mean_distance(weights):
     number = torch.arange(side * side)
     places = torch.stack([number // side, number % side], dim=1).float()  # (patches, 2)
     return (weights * torch.cdist(places, places)).sum(dim=-1)
+
+
+def in_common(looks, order=None):
+    """How much of their attention two heads of a layer share, in percent; the mean of all tokens and of all pairs of heads.
+
+    (layers, heads, tokens, tokens) -> (layers). `order` (tokens): what the second of the two looks at is put in this order.
+    """
+    one, other = torch.tensor([*combinations(range(looks.shape[1]), 2)]).T
+    others = looks[:, other] if order is None else looks[:, other][..., order]
+    return 100 * torch.minimum(looks[:, one], others).sum(dim=-1).mean(dim=(1, 2))
+
+
+def stays(looks, pixel_values, part, patch):
+    """How many percent of a look stay in its own part of a picture; the mean of all patches that aren't blank paper.
+
+    looks (patches, patches), pixel_values (1, 3, height, width), part (patches): which part each patch belongs to -> number
+    """
+    drawn = ~is_paper(pixel_values, patch)[0]
+    return 100 * (looks * (part[:, None] == part)).sum(dim=-1)[drawn].mean().item()
 
 
 def quarters(side):

@@ -18,7 +18,7 @@ from IPython.display import Image as DisplayedImage
 from IPython.display import Markdown, display
 from matplotlib.colors import LinearSegmentedColormap, PowerNorm, to_rgb
 from matplotlib.offsetbox import AnnotationBbox, OffsetImage
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator, PercentFormatter
 from PIL import Image, ImageDraw
 
 # Okabe and Ito's colours, told apart by colour-blind readers: the same thing has the same colour in every picture.
@@ -255,6 +255,10 @@ def show_lines(panels, alt, xlabel, ylabel, log=False, height=3.0, level=None, j
         axis.set_xlabel(xlabel)
         if log:
             axis.set_yscale("log")
+            if min(axis.get_ylim()) > 0.01:  # else powers of ten are easier to read
+                axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+                axis.yaxis.set_major_formatter("{x:g}")
+                axis.yaxis.set_minor_formatter("")
         if len(lines) > 1 or level:
             axis.legend()
     if not log and axes[0, 0].get_ylim()[0] > 0:  # after all panels: their axis is one
@@ -263,16 +267,17 @@ def show_lines(panels, alt, xlabel, ylabel, log=False, height=3.0, level=None, j
     show(figure, alt)
 
 
-def show_bars(panels, alt, ylabel, xlabel="", height=2.6, level=None):
-    """Bars. `panels`: {title: {label: number}}, side by side with the same axis.
+def show_bars(panels, alt, ylabel, xlabel="", height=2.6, level=None, stacked=False):
+    """Bars. `panels`: {title: {label: number}}, side by side with the same axis, or one above the other if `stacked`.
 
     `level`: (label, y) of a horizontal line to compare with.
     """
-    figure, axes = plt.subplots(1, len(panels), figsize=(11, height), squeeze=False, sharey=True)
+    rows, columns = (len(panels), 1) if stacked else (1, len(panels))
+    figure, axes = plt.subplots(rows, columns, figsize=(11, rows * height), squeeze=False, sharey=True)
     values = [abs(float(number)) for bars in panels.values() for number in bars.values()]
     # Whole numbers as they are, others so that the largest has two digits; the same decimals for all.
     decimals = 0 if all(number.is_integer() for number in values) else max(0, 1 - int(np.floor(np.log10(max(values)))))
-    for axis, (title, bars) in zip(axes[0], panels.items()):
+    for axis, (title, bars) in zip(axes.flat, panels.items()):
         drawn = axis.bar([str(label) for label in bars], list(bars.values()), color=SLATE)
         numbers = axis.bar_label(drawn, fmt=lambda number: written(number, decimals), fontsize=10, padding=1)
         axis.margins(y=0.12)  # room for the numbers
@@ -283,7 +288,8 @@ def show_bars(panels, alt, ylabel, xlabel="", height=2.6, level=None):
             for number in numbers:  # it stays legible where the line runs through it
                 number.set(bbox={"facecolor": CARD, "edgecolor": "none", "pad": 0}, zorder=4)
             axis.legend()
-    axes[0, 0].set_ylabel(ylabel)
+    for axis in axes[:, 0]:
+        axis.set_ylabel(ylabel)
     show(figure, alt)
 
 
@@ -729,6 +735,25 @@ def show_shares(panels, alt, total, xlabel, height=3.4):
         below.set(xlim=(0, total), xlabel=xlabel)
         below.tick_params(axis="y", length=0)
     axes[1, 0].invert_yaxis()
+    show(figure, alt)
+
+
+def show_clouds(panels, alt, xlabel, level):
+    """Numbers as dots, a row for each group, scattered a little. `panels`: {title: {group: numbers}}, the same groups in all.
+
+    `level`: (label, x) of a vertical line to compare with.
+    """
+    figure, axes = plt.subplots(len(panels), 1, figsize=(11, 1.1 * len(panels) + 0.8), squeeze=False, sharex=True)
+    for axis, (title, groups) in zip(axes[:, 0], panels.items()):
+        for row, (numbers, marker, colour) in enumerate(zip(groups.values(), "os", ("image", "query"))):
+            heights = row + 0.25 * np.sin(2.4 * np.arange(len(numbers)))  # so that few dots hide others
+            axis.scatter(numbers, heights, marker=marker, color=COLOURS[colour], s=22, alpha=0.75)
+        axis.axvline(level[1], color=COLOURS["residual"], linestyle=":", linewidth=2, label=level[0])
+        axis.set_yticks(range(len(groups)), list(groups))
+        axis.set_ylim(len(groups) - 0.5, -0.5)
+        axis.set_title(title, fontsize=11)
+    axes[0, 0].legend(frameon=False, fontsize=9, loc="upper right")
+    axes[-1, 0].set_xlabel(xlabel)
     show(figure, alt)
 
 
