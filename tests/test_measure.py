@@ -2,24 +2,36 @@
 
 from utils.gemma import GroupedQueryAttention
 from utils.measure import (
+    best_named,
     colour_and_edges,
     count_numbers,
+    covered,
     in_common,
     is_paper,
+    judged,
     kinds_of_pairs,
     losses_of_small_namer,
     made_up_attention,
+    pixel_shuffle,
+    quarter_means,
+    quarters_of_states,
     rank_correlation,
+    right_tower,
+    share_by_quarter,
     stays,
     strip,
+    tried_tower,
+    unit_vectors,
 )
 from utils.pictures import shrunk
+from utils.siglip import TrimmedTower
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 from torch import nn
+from transformers import SiglipVisionConfig, SiglipVisionModel
 
 
 def test_a_rank_correlation_asks_for_the_order_alone():
@@ -120,3 +132,80 @@ def test_a_look_stays_as_far_as_it_falls_into_its_own_part():
     part = torch.tensor([0, 0, 1, 1])
     looks = torch.tensor([[1.0, 0, 0, 0], [0, 0.5, 0.5, 0], [1, 0, 0, 0], [0, 0, 0, 1]])
     assert stays(looks, pixels, part, 2) == pytest.approx(50)
+
+
+def test_the_best_numbers_come_largest_first_with_their_names():
+    assert best_named(torch.tensor([0.25, -1.0, 0.75]), ["a", "b", "c"], 2) == {"c": 0.75, "a": 0.25}
+
+
+def test_many_inputs_get_vectors_of_length_1_in_their_order():
+    inputs = torch.arange(1.0, 41)[:, None] * torch.tensor([3.0, 4.0])
+    inputs[17] *= -1
+    vectors = unit_vectors(lambda few: (None, few), inputs)
+    assert torch.allclose(vectors[:17], torch.tensor([0.6, 0.8])) and torch.allclose(vectors[17], torch.tensor([-0.6, -0.8]))
+
+
+def test_a_yes_to_a_wrong_caption_is_a_yes_and_no_refusal():
+    """Named right, yes; named wrong, yes to another's caption; named wrong, no to all, since a logit of 0 is no yes."""
+    assert judged(torch.tensor([[2.0, -1, -1], [1, -3, -1], [0, -1, -2]])) == (1, 2, 2)
+
+
+def test_a_white_square_is_laid_on_each_place_in_turn():
+    whole, *views = covered(torch.zeros(1, 3, 6, 6), 3)
+    assert len(views) == 4 and not whole.any()
+    for view, (top, left) in zip(views, [(0, 0), (0, 3), (3, 0), (3, 3)]):
+        assert (view[:, top : top + 3, left : left + 3] == 1).all() and view.sum() == 27
+
+
+def test_shares_by_quarter_leave_out_what_is_negative_and_add_up_to_1():
+    grid = torch.zeros(2, 4, 4)
+    grid[0, 0, 1], grid[0, 3, 3], grid[0, 2, 0] = 3, 1, -9
+    grid[1, 0, 2] = 1
+    assert share_by_quarter(grid).tolist() == [[0.75, 0, 0, 0.25], [0, 1, 0, 0]]
+    assert share_by_quarter(torch.ones(1, 7, 7)).tolist() == [4 * [0.25]]
+
+
+@pytest.mark.parametrize("side", [4, 5])
+def test_quarters_are_means_of_their_own_patches_without_an_odd_last_row(side):
+    grid = torch.full((1, side, side, 2), 99.0)
+    grid[:, :2, :2], grid[:, :2, 2:4], grid[:, 2:4, :2], grid[:, 2:4, 2:4] = 1, 2, 3, 4
+    assert quarter_means(grid.flatten(1, 2)).tolist() == [[[1, 1], [2, 2], [3, 3], [4, 4]]]
+
+
+@pytest.fixture
+def small_vision():
+    sizes = dict(hidden_size=16, intermediate_size=32, num_attention_heads=2, num_hidden_layers=3)
+    return SiglipVisionModel(SiglipVisionConfig(image_size=64, patch_size=16, **sizes)).eval()
+
+
+def test_each_states_quarters_belong_to_it(small_vision):
+    pixels = torch.randn(15, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    found = quarters_of_states(small_vision, pixels)
+    assert list(found) == [0, 1, 2, 3, "normed"] and all(means.shape == (60, 16) for means in found.values())
+    with torch.no_grad():
+        run = small_vision(pixels[14:], output_hidden_states=True)
+    assert torch.allclose(found[2][56:], quarter_means(run.hidden_states[2])[0], atol=1e-5)
+    assert torch.allclose(found["normed"][56:], quarter_means(run.last_hidden_state)[0], atol=1e-5)
+
+
+def test_pixel_shuffle_joins_squares_row_after_row():
+    numbered = torch.arange(16.0).view(1, 16, 1)
+    assert pixel_shuffle(numbered).tolist() == [[[0, 1, 4, 5], [2, 3, 6, 7], [8, 9, 12, 13], [10, 11, 14, 15]]]
+
+
+def test_a_tower_that_ends_earlier_is_tried_with_a_misspelt_name_too(small_vision):
+    config, weights, pixels = small_vision.config, small_vision.state_dict(), torch.zeros(1, 3, 64, 64)
+
+    def build(config, weights, layers, strict=True):
+        tower = TrimmedTower(SiglipVisionConfig(**config.to_dict() | {"num_hidden_layers": layers}))
+        if strict:
+            weights = {name: weights[name] for name in tower.state_dict()}
+        tower.load_state_dict(weights, strict=strict)
+        return tower
+
+    with torch.no_grad():
+        tried, right = tried_tower(build, config, weights, 2, pixels), right_tower(config, weights, 2, pixels)
+        careless = tried_tower(lambda *inputs: build(*inputs, strict=False), config, weights, 2, pixels)
+    assert torch.allclose(tried.pop("what it sees"), right.pop("what it sees"), atol=1e-5) and tried == right
+    assert careless["misspelt names that raise no error"] == 1
+    assert tried_tower(lambda *inputs: None, config, weights, 2, pixels) is None

@@ -5,7 +5,7 @@ import weakref
 from itertools import combinations
 from types import SimpleNamespace
 
-from utils.siglip import Encoder
+from utils.siglip import Encoder, VisionTransformer
 from utils.vlm import added_mask, prefix_mask
 
 import inflect
@@ -237,6 +237,112 @@ def xavier(layers):
             nn.init.xavier_uniform_(module.weight)
             nn.init.zeros_(module.bias)
     return layers
+
+
+def best_named(numbers, names, count=3):
+    """The largest numbers, largest first, with their names. (names) -> {name: number}"""
+    best = numbers.topk(count)
+    return {names[index]: number.item() for index, number in zip(best.indices, best.values)}
+
+
+@torch.no_grad()
+def unit_vectors(tower, inputs):
+    """What a tower makes of many pictures or sentences, a few at a time: a vector of length 1 for each. -> (inputs, width)"""
+    return F.normalize(torch.cat([tower(few)[1] for few in inputs.split(14)]), dim=-1)
+
+
+def judged(logits):
+    """How a model judges pictures, of which picture 0 shows what caption 0 says, and so on. (pictures, captions) -> 3 numbers
+
+    How many it names right; for how many it says yes to some caption; for how many no to all, once their own is missing.
+    """
+    own = torch.eye(len(logits), dtype=torch.bool)
+    named = (logits.argmax(dim=1) == torch.arange(len(logits))).sum().item()
+    refused = (logits.masked_fill(own, -torch.inf) <= 0).all(dim=1).sum().item()
+    return named, (logits > 0).any(dim=1).sum().item(), refused
+
+
+def covered(pixels, step):
+    """A picture whole, and with a white square of `step` pixels at each place in turn, row after row.
+
+    (1, 3, size, size) -> (1 + places * places, 3, size, size)
+    """
+    places = pixels.shape[-1] // step
+    copies = pixels.repeat(1 + places**2, 1, 1, 1)
+    for index in range(places**2):
+        top, left = (step * number for number in divmod(index, places))
+        copies[1 + index, :, top : top + step, left : left + step] = 1
+    return copies
+
+
+def share_by_quarter(grids):
+    """How much of what is positive in each grid lies top left, top right, bottom left, bottom right.
+
+    (grids, rows, columns) -> (grids, 4); the middle of an odd grid belongs to both sides
+    """
+    sums = F.adaptive_avg_pool2d(grids.clamp(min=0), 2).flatten(1)
+    return sums / sums.sum(dim=1, keepdim=True)
+
+
+def quarter_means(sequence):
+    """The mean vector of each quarter's patches, without an odd grid's last row and column.
+
+    (pictures, patches, width) -> (pictures, 4, width): top left, top right, bottom left, bottom right
+    """
+    side = round(sequence.shape[1] ** 0.5)
+    half = side // 2
+    grid = sequence.unflatten(1, (side, side))[:, : 2 * half, : 2 * half]
+    return grid.unflatten(2, (2, half)).unflatten(1, (2, half)).mean(dim=(2, 4)).flatten(1, 2)
+
+
+@torch.no_grad()
+def quarters_of_states(vision, pixels):
+    """The quarters' mean vectors in each hidden state, and in the "normed" one. -> {state: (pictures * 4, width)}"""
+    found = {}
+    for batch in pixels.split(14):
+        run = vision(batch, output_hidden_states=True)
+        for name, state in [*enumerate(run.hidden_states), ("normed", run.last_hidden_state)]:
+            found.setdefault(name, []).append(quarter_means(state).flatten(0, 1))
+    return {name: torch.cat(means) for name, means in found.items()}
+
+
+def pixel_shuffle(sequence):
+    """Four patches that form a square become one token. (batch, patches, width) -> (batch, patches / 4, 4 * width)"""
+    batch, patches, width = sequence.shape
+    side = round(patches**0.5)
+    columns = F.unfold(sequence.mT.reshape(batch, width, side, side), kernel_size=2, stride=2)
+    return columns.view(batch, width, 4, -1).permute(0, 3, 2, 1).flatten(2)
+
+
+def tried_tower(build, config, weights, layers, pixels):
+    """What a learner's `build` makes of (config, weights, layers): what it sees, what it holds, how careful it is."""
+    misspelt = {name.replace("fc1", "fcl"): weight for name, weight in weights.items()}
+    try:
+        swallowed = build(config, misspelt, layers) is not None
+    except Exception:  # whichever
+        swallowed = False
+    tower = build(config, weights, layers)
+    if tower is None:
+        return None
+    return {
+        "what it sees": tower(pixels),
+        "parameters held": count_numbers(tower),
+        "layers in the config": config.num_hidden_layers,
+        "misspelt names that raise no error": int(swallowed),
+    }
+
+
+def right_tower(config, weights, layers, pixels):
+    """The same of a vision tower of which only the first so many layers are run, and counted."""
+    whole = VisionTransformer(config)
+    whole.load_state_dict(weights)
+    first = whole.encoder.layers[:layers]
+    return {
+        "what it sees": nn.Sequential(whole.embeddings, *first)(pixels),
+        "parameters held": count_numbers(whole.embeddings) + count_numbers(first),
+        "layers in the config": config.num_hidden_layers,
+        "misspelt names that raise no error": 0,
+    }
 
 
 @torch.no_grad()
