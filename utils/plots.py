@@ -243,6 +243,9 @@ def show_lines(panels, alt, xlabel, ylabel, log=False, height=3.0, level=None, j
             axis.set_yscale("log")
         if len(lines) > 1 or level:
             axis.legend(frameon=False, fontsize=9)
+    drawn = [line.get_ydata() for axis in axes[0] for line in axis.get_lines()]
+    if not log and all(float(y).is_integer() for line in drawn for y in line):
+        axes[0, 0].yaxis.set_major_locator(MaxNLocator(integer=True))
     if not log and axes[0, 0].get_ylim()[0] > 0:  # after all panels: their axis is one
         axes[0, 0].set_ylim(bottom=0)
     axes[0, 0].set_ylabel(ylabel)
