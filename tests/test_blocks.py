@@ -9,7 +9,7 @@ from utils import mistakes
 from utils.answers import CaptionJudge
 from utils.checks import CheckError, compare
 from utils.gemma import Gemma, GroupedQueryAttention, RMSNorm
-from utils.measure import at_every_place, pool_in_torchs_order
+from utils.measure import at_every_place, clip_loss, pool_in_torchs_order
 from utils.mistakes import CATALOGUE, EQUIVALENT, Edit, explain, put_together
 from utils.parity import random_model
 from utils.siglip import AttentionHead, SigLIP, TrimmedTower, VisionTransformer, sigmoid_loss
@@ -213,6 +213,7 @@ def stages(pair, pixels, two_towers, tiny_vlm, gemma_stages):
             "logits": ((siglip, pixels, ids), both.logits_per_image),
             "probabilities": ((both.logits_per_image,), both.logits_per_image.sigmoid()),
             "loss": ((square.logits_per_image,), square.loss),
+            "CLIP's loss": ((square.logits_per_image,), clip_loss(square.logits_per_image)),
             "loss gradient": ((square.logits_per_image,), torch.func.grad(sigmoid_loss)(square.logits_per_image)),
             "VLM logits": ((tiny_vlm[0], pixels, tiny_vlm[1], PROMPT), tiny_vlm[2].logits),
             "VLM loss": ((tiny_vlm[2].logits, tiny_vlm[1], PROMPT, 0), tiny_vlm[2].loss),
@@ -244,6 +245,7 @@ def test_the_right_block_passes_and_is_no_mistake(stage, stages, capsys):
             "every place": at_every_place,
             "pixel shuffle": pixel_shuffle,
             "loss": sigmoid_loss,
+            "CLIP's loss": clip_loss,
             "loss gradient": torch.func.grad(sigmoid_loss),
             "VLM loss": answer_loss,
             "VLM log probability": mistakes.summed,

@@ -1,5 +1,7 @@
 """What the notebooks measure, on inputs whose answer is known."""
 
+import copy
+
 from utils.gemma import GroupedQueryAttention
 from utils.measure import (
     best_named,
@@ -10,12 +12,15 @@ from utils.measure import (
     is_paper,
     judged,
     kinds_of_pairs,
+    look_inside,
+    losses_by_stage,
     losses_of_small_namer,
     made_up_attention,
     pixel_shuffle,
     quarter_means,
     quarters_of_states,
     rank_correlation,
+    relative_gradients,
     right_tower,
     share_by_quarter,
     stays,
@@ -23,8 +28,8 @@ from utils.measure import (
     tried_tower,
     unit_vectors,
 )
-from utils.pictures import shrunk
-from utils.siglip import TrimmedTower
+from utils.pictures import shrunk, varied
+from utils.siglip import TrimmedTower, VisionTransformer
 
 import numpy as np
 import pytest
@@ -209,3 +214,45 @@ def test_a_tower_that_ends_earlier_is_tried_with_a_misspelt_name_too(small_visio
     assert torch.allclose(tried.pop("what it sees"), right.pop("what it sees"), atol=1e-5) and tried == right
     assert careless["misspelt names that raise no error"] == 1
     assert tried_tower(lambda *inputs: None, config, weights, 2, pixels) is None
+
+
+@pytest.fixture
+def tower():
+    torch.manual_seed(0)
+    sizes = dict(hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2)
+    return VisionTransformer(SiglipVisionConfig(image_size=24, patch_size=8, **sizes))
+
+
+def test_a_gradient_is_measured_in_lengths_of_its_own_weights(tower):
+    for weight in tower.parameters():
+        weight.grad = -2 * nn.init.normal_(weight).detach()
+    assert list(relative_gradients(tower)) == ["filters", "positions", "q", "k", "v", "out", "MLP", "probe"]
+    assert list(relative_gradients(tower).values()) == pytest.approx([2] * 8)
+
+
+def test_inside_a_tower_lie_what_was_added_its_table_and_looks_that_add_up_to_one(tower):
+    fresh = copy.deepcopy(tower)
+    tower.embeddings.patch_embedding.weight.data += 3
+    inside = look_inside(tower, fresh, torch.randn(2, 3, 24, 24))
+    assert inside["filters"].shape == (16, 3, 8, 8) and inside["filters"].numpy() == pytest.approx(3, abs=1e-5)
+    assert inside["positions"].equal(tower.embeddings.position_embedding.weight)
+    assert inside["looks"].shape == (9, 9) and inside["looks"].sum(dim=-1).numpy() == pytest.approx(1)
+
+
+def test_losses_are_averaged_within_a_stage_and_never_across_two():
+    stages = [{"canvas": 64, "batch": 8, "steps": 30}, {"canvas": 128, "batch": 4, "steps": 20}]
+    record = {"stages": stages, "loss": [(10, 6.0), (20, 4.0), (30, 2.0), (40, 10.0), (50, 20.0)]}
+    first, second = losses_by_stage(record, mean_of=2).items()
+    assert first == ("64 px, batch of 8", first[1]) and first[1][0] == (20, 30) and first[1][1].tolist() == [5, 3]
+    assert second == ("128 px, batch of 4", second[1]) and second[1][0] == (50,) and second[1][1].tolist() == [15]
+
+
+def test_varied_drawings_differ_and_the_same_seed_gives_the_same_ones():
+    drawing = torch.ones(3, 48, 48)
+    drawing[:, 16:32, 16:32] = 0.0
+    images = varied(drawing.expand(4, -1, -1, -1), torch.Generator().manual_seed(0))
+    assert images.shape == (4, 3, 48, 48) and images.abs().max() <= 1
+    assert len({image.sum().item() for image in images}) == 4
+    assert images.equal(varied(drawing.expand(4, -1, -1, -1), torch.Generator().manual_seed(0)))
+    corners = images[:, :, :4, :4].flatten(2)
+    assert (corners.amax(dim=-1) - corners.amin(dim=-1)).max() < 1e-5, "one colour"

@@ -410,10 +410,15 @@ WRONG_ANSWERS = {
     "clip_loss": [
         (
             "def clip_loss(logits): return F.cross_entropy(logits, torch.arange(len(logits)))",
-            "each image picks its caption by softmax: that is half of CLIP's loss",
+            "each image picks its caption, but no caption its image",
         ),
-        ("def clip_loss(logits): return F.cross_entropy(logits.T, torch.arange(len(logits)))", "away from the reference"),
-        ("def clip_loss(logits): return sigmoid_loss(logits)", "away from the reference"),
+        (
+            "def clip_loss(logits): return F.cross_entropy(logits.T, torch.arange(len(logits)))",
+            "each caption picks its image, but no image its caption",
+        ),
+        ("def clip_loss(logits): return sigmoid_loss(logits)", "that is SigLIP's loss"),
+        ("def clip_loss(logits): return 2 * measure.clip_loss(logits)", "both halves are added up"),
+        ("def clip_loss(logits): return logits.softmax(dim=1).diagonal().mean()", "away from the reference"),
         (
             "def clip_loss(logits):\n"
             "    target = torch.arange(6)\n"
@@ -425,12 +430,19 @@ WRONG_ANSWERS = {
         ("def mended_loss(logits): return broken(logits)", "the mean over all pairs is taken"),
         ("def mended_loss(logits): return -F.logsigmoid(logits.diagonal()).mean()", "only the diagonal is judged"),
         ("def mended_loss(logits): return sigmoid_loss(-logits)", "the sign of the labels is turned round"),
+        ("def mended_loss(logits): return broken(logits) * logits.numel()", "is not divided by the number of images"),
         ("def mended_loss(logits): return broken(logits) * 6", "It is right above, but not for another input"),
         ("def mended_loss(logits): return broken(logits.mul_(len(logits)))", "away from the reference"),
     ],
     "gradient": [
         ("def gradient(logits): return logits.sigmoid_().sub_(torch.eye(len(logits)))", "not divided by the number of images"),
         ("def gradient(logits): return -(logits.sigmoid() - torch.eye(len(logits))) / len(logits)", "the sign is turned round"),
+        (
+            "def gradient(logits):\n"
+            "    labels = 2 * torch.eye(len(logits)) - 1\n"
+            "    return -(-labels * logits).sigmoid() / len(logits)",
+            "the label in front is missing",
+        ),
         ("def gradient(logits): return (logits.sigmoid() - torch.eye(len(logits))) / 6", "but not for another input"),
     ],
     "probabilities": [

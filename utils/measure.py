@@ -5,7 +5,7 @@ import weakref
 from itertools import combinations
 from types import SimpleNamespace
 
-from utils.siglip import Encoder, VisionTransformer
+from utils.siglip import Encoder, VisionTransformer, attention_weights, split_heads
 from utils.vlm import added_mask, prefix_mask
 
 import inflect
@@ -223,6 +223,44 @@ def losses_of_small_namer(run, depth, drawings, warmup=1, steps=48, every=4):
 def count_numbers(module, trained=False):
     """How many numbers are in a module's parameters. `trained`: only in those that aren't frozen."""
     return sum(weight.numel() for weight in module.parameters() if weight.requires_grad or not trained)
+
+
+def relative_gradients(tower):
+    """The gradient's length, in lengths of the weights that it belongs to, in parts of a vision tower. -> {part: number}"""
+    embeddings, layer = tower.embeddings, tower.encoder.layers[0]
+    parts = {"filters": embeddings.patch_embedding.weight, "positions": embeddings.position_embedding.weight}
+    parts |= {name: getattr(layer.self_attn, f"{name}_proj").weight for name in ("q", "k", "v", "out")}
+    parts |= {"MLP": layer.mlp.fc1.weight, "probe": tower.head.probe}
+    return {name: (weight.grad.norm() / weight.norm()).item() for name, weight in parts.items()}
+
+
+@torch.no_grad()
+def look_inside(tower, fresh, pixels):
+    """What a training has made of a tower that began as `fresh`: what was added to its filters, and its position table.
+
+    And "looks": the attention (patches, patches) of head 0 in the first layer, the mean of all pixels (images, 3, size, size).
+    """
+    embeddings, layer = tower.embeddings, tower.encoder.layers[0]
+    x, attention = layer.layer_norm1(embeddings(pixels)), layer.self_attn
+    queries, keys = (split_heads(project(x), attention.heads) for project in (attention.q_proj, attention.k_proj))
+    filters = embeddings.patch_embedding.weight - fresh.embeddings.patch_embedding.weight
+    looks = attention_weights(queries, keys)[:, 0].mean(dim=0)
+    return {"filters": filters.cpu(), "positions": embeddings.position_embedding.weight.cpu().clone(), "looks": looks.cpu()}
+
+
+def losses_by_stage(record, mean_of=5):
+    """The curve of each stage of a recorded training: {its images and batch: (steps, losses)}.
+
+    Each loss is the mean of the last `mean_of` that were recorded, within one stage.
+    """
+    first, curves = 0, {}
+    for stage in record["stages"]:
+        last = first + stage["steps"]
+        steps, losses = zip(*[(step, loss) for step, loss in record["loss"] if first < step <= last])
+        smooth = torch.tensor(losses).unfold(0, mean_of, 1).mean(dim=1)
+        curves[f"{stage['canvas']} px, batch of {stage['batch']}"] = steps[mean_of - 1 :], smooth
+        first = last
+    return curves
 
 
 def training_device():
@@ -483,10 +521,10 @@ def smoothness(filters):
     return ((left * right).sum() / (left.square().sum() * right.square().sum()).sqrt()).item()
 
 
-def copies(drawing, number):
-    """A white picture with one or two small copies of a drawing on it."""
-    size = drawing.width
-    picture, small = Image.new("RGB", drawing.size, "white"), drawing.resize((3 * size // 8, 3 * size // 8))
+def copies(drawing, number, side=3 / 8):
+    """A white picture with one or two small copies of a drawing on it, each so much of its side wide."""
+    size, small = drawing.width, int(side * drawing.width)
+    picture, small = Image.new("RGB", drawing.size, "white"), drawing.resize((small, small))
     for x, y in ((0.09, 0.09), (0.54, 0.49))[:number]:
         picture.paste(small, (round(x * size), round(y * size)))
     return picture

@@ -10,7 +10,7 @@ import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from utils import gemma, naflex, own, siglip, vlm
+from utils import gemma, measure, naflex, own, siglip, vlm
 from utils.siglip import to_rgb
 
 import numpy as np
@@ -685,6 +685,10 @@ LOSS = [
         "generic", lambda logits: siglip.sigmoid_loss(logits) / len(logits),
     ),
     Mistake(
+        "loss", "not divided", "the sum over all pairs is not divided by the number of images",
+        "generic", lambda logits: siglip.sigmoid_loss(logits) * len(logits),
+    ),
+    Mistake(
         "loss", "labels 0 and 1", "the labels are 0 and 1; they must be -1 and 1, or pairs that do not fit are not judged",
         "generic", lambda logits: -F.logsigmoid(torch.eye(len(logits)) * logits).sum() / len(logits),
     ),
@@ -702,6 +706,33 @@ LOSS = [
     ),
 ]  # fmt: skip
 
+# stage "CLIP's loss": (logits (images, texts), fitting pairs on the diagonal) -> scalar
+CLIP_LOSS = [
+    Mistake(
+        "CLIP's loss", "images only", "each image picks its caption, but no caption its image: that is one half",
+        "generic", lambda logits: F.cross_entropy(logits, torch.arange(len(logits))),
+    ),
+    Mistake(
+        "CLIP's loss", "captions only", "each caption picks its image, but no image its caption: that is one half",
+        "generic", lambda logits: F.cross_entropy(logits.T, torch.arange(len(logits))),
+    ),
+    Mistake(
+        "CLIP's loss", "sum of both", "both halves are added up; the loss is their mean",
+        "generic", lambda logits: 2 * measure.clip_loss(logits),
+    ),
+    Mistake(
+        "CLIP's loss", "sigmoid", "each pair is judged alone, by sigmoid: that is SigLIP's loss",
+        "generic", siglip.sigmoid_loss,
+    ),
+    Mistake(
+        "CLIP's loss", "softmax twice", "the logits go through softmax first; cross_entropy takes them as they are",
+        "habit from losses that take probabilities", lambda logits: (
+            F.cross_entropy(logits.softmax(dim=1), torch.arange(len(logits)))
+            + F.cross_entropy(logits.T.softmax(dim=1), torch.arange(len(logits)))
+        ) / 2,
+    ),
+]  # fmt: skip
+
 # stage "loss gradient": (logits (images, texts)) -> the same shape
 LOSS_GRADIENT = [
     Mistake(
@@ -711,6 +742,10 @@ LOSS_GRADIENT = [
     Mistake(
         "loss gradient", "mean over all pairs", "the sum is divided by the number of pairs; it should be that of images",
         "generic", lambda logits: torch.func.grad(siglip.sigmoid_loss)(logits) / len(logits),
+    ),
+    Mistake(
+        "loss gradient", "no label in front", "the label in front is missing: all logits would be pushed the same way",
+        "forgetting the inner derivative", lambda logits: -torch.func.grad(siglip.sigmoid_loss)(logits).abs(),
     ),
     Mistake(
         "loss gradient", "sign", "the sign is turned round: a step against it would make the loss larger",
@@ -1129,7 +1164,7 @@ CLASS_MEANS = [
 CATALOGUE = [
     *PREPROCESSING, *EMBEDDINGS, *PUT_TOGETHER, *ATTENTION_HEAD, *ATTENTION, *MLP, *LAYER_NORM, *ENCODER_LAYER, *ENCODER,
     *POOLING_HEAD, *HIDDEN_PATCHES, *LAST_HIDDEN_STATE, *POOLED_VECTOR, *TRIMMED_TOWER, *PIXEL_SHUFFLE, *TEXT_VECTOR, *EVERY_PLACE,
-    *LOGITS, *PROBABILITIES, *LOSS, *LOSS_GRADIENT, *RMS_NORM, *GROUPED_QUERIES, *GEMMA_LAYER, *GRID_ANGLES,
+    *LOGITS, *PROBABILITIES, *LOSS, *CLIP_LOSS, *LOSS_GRADIENT, *RMS_NORM, *GROUPED_QUERIES, *GEMMA_LAYER, *GRID_ANGLES,
     *ANY_PATCHES, *ANY_TABLE, *ANY_SHAPE,
     *VLM_LOGITS, *VLM_LOSS, *VLM_LOG_PROBABILITY,
     *LORA, *MERGED_WEIGHTS, *CLASS_MEANS,

@@ -75,6 +75,21 @@ def small_drawings():
     return names, drawings.float() / 127.5 - 1
 
 
+def varied(images, generator):
+    """Images, each a little moved, turned, scaled, mirrored and recoloured, at random. (images, 3, size, size) in [-1, 1]"""
+    number = len(images)
+    angle = 0.15 * torch.randn(number, generator=generator)
+    zoom = 0.95 + 0.4 * torch.rand(number, generator=generator)
+    mirror = torch.randint(2, (number,), generator=generator) * 2.0 - 1
+    turn = torch.stack([angle.cos() * mirror, -angle.sin(), angle.sin() * mirror, angle.cos()], 1)
+    shift = 0.2 * torch.rand(number, 2, 1, generator=generator) - 0.1
+    theta = torch.cat([turn.view(-1, 2, 2) * zoom[:, None, None], shift], dim=2)
+    grid = F.affine_grid(theta, images.shape, align_corners=False)
+    moved = F.grid_sample(images - 1, grid, align_corners=False) + 1  # white, 1, comes in
+    mix = torch.eye(3) + 0.2 * torch.randn(number, 3, 3, generator=generator)
+    return torch.einsum("nij,njhw->nihw", mix, moved).clamp(-1, 1)
+
+
 def quartets(drawings, number, size, seed):
     """Scenes of four different things, two above, two below, each in a random style.
 

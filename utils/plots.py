@@ -261,6 +261,9 @@ def show_lines(panels, alt, xlabel, ylabel, log=False, height=3.0, level=None, j
                 axis.yaxis.set_minor_formatter("")
         if len(lines) > 1 or level:
             axis.legend()
+    drawn = [line.get_ydata() for axis in axes[0] for line in axis.get_lines()]
+    if not log and all(float(y).is_integer() for line in drawn for y in line):
+        axes[0, 0].yaxis.set_major_locator(MaxNLocator(integer=True))
     if not log and axes[0, 0].get_ylim()[0] > 0:  # after all panels: their axis is one
         axes[0, 0].set_ylim(bottom=0)
     axes[0, 0].set_ylabel(ylabel)
@@ -530,7 +533,7 @@ def show_training(record, steps, things, place=None):
 def show_pair_losses(logits, alt):
     """What each pair adds to the sigmoid loss. logits (images, texts), those of fitting pairs on the diagonal."""
     figure, axis = plt.subplots(figsize=(11, 3.2))
-    x = np.linspace(-12, 20, 200)
+    x = np.linspace(-3, 20, 200)  # further left, the dots that matter lie on one level
     axis.plot(x, np.logaddexp(0, -x), color=COLOURS["residual"], label="−log sigmoid(z · logit)")
     fits = np.eye(len(logits), dtype=bool)
     signed = np.where(fits, logits, -np.asarray(logits))
