@@ -3,13 +3,17 @@
 from utils.measure import (
     colour_and_edges,
     count_numbers,
+    describe,
     is_paper,
     kinds_of_pairs,
     losses_of_small_namer,
     rank_correlation,
     strip,
+    things_named,
 )
-from utils.pictures import shrunk
+from utils.pictures import captioned_scenes, shrunk
+from utils.reference import load_vlm
+from utils.vlm import VisionLanguageModel, load_parts
 
 import numpy as np
 import pytest
@@ -89,3 +93,21 @@ def test_a_shrunk_drawing_lies_in_the_middle_of_its_own_paper():
 def test_frozen_numbers_are_counted_only_among_all():
     layers = nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 1).requires_grad_(False))
     assert count_numbers(layers) == 8 + 3 and count_numbers(layers, trained=True) == 8
+
+
+def test_the_things_of_a_caption_are_counted_and_its_background_is_not_one():
+    assert things_named("a cat and two suns on a red background") == 3
+    assert things_named("an ice cream, a bus and a bus on an orange background") == 3
+    assert things_named("three fish on a white background") == 3
+
+
+def test_patches_are_hidden_in_the_pictures_for_which_one_asks_and_in_no_others():
+    reference = load_vlm()
+    model = load_parts(VisionLanguageModel(reference.config, reference.model.model.language_model), reference.model).eval()
+    with torch.no_grad():
+        seen = model.see(reference.preprocess(*(picture for picture, _ in captioned_scenes()[1][:3])))
+    nothing = torch.zeros(seen.shape[1], dtype=torch.bool)
+    assert describe(model, reference, seen, hidden=nothing) == describe(model, reference, seen)
+    first_alone = torch.stack([~nothing, nothing, nothing])
+    lines = describe(model, reference, seen, hidden=first_alone)
+    assert lines[1:] == describe(model, reference, seen)[1:] and lines[0] != describe(model, reference, seen)[0]
