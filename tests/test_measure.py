@@ -8,6 +8,7 @@ from utils.measure import (
     colour_and_edges,
     count_numbers,
     covered,
+    describe,
     in_common,
     is_paper,
     judged,
@@ -25,11 +26,14 @@ from utils.measure import (
     share_by_quarter,
     stays,
     strip,
+    things_named,
     tried_tower,
     unit_vectors,
 )
-from utils.pictures import shrunk, varied
+from utils.pictures import captioned_scenes, shrunk, varied
+from utils.reference import load_vlm
 from utils.siglip import TrimmedTower, VisionTransformer
+from utils.vlm import VisionLanguageModel, load_parts
 
 import numpy as np
 import pytest
@@ -256,3 +260,21 @@ def test_varied_drawings_differ_and_the_same_seed_gives_the_same_ones():
     assert images.equal(varied(drawing.expand(4, -1, -1, -1), torch.Generator().manual_seed(0)))
     corners = images[:, :, :4, :4].flatten(2)
     assert (corners.amax(dim=-1) - corners.amin(dim=-1)).max() < 1e-5, "one colour"
+
+
+def test_the_things_of_a_caption_are_counted_and_its_background_is_not_one():
+    assert things_named("a cat and two suns on a red background") == 3
+    assert things_named("an ice cream, a bus and a bus on an orange background") == 3
+    assert things_named("three fish on a white background") == 3
+
+
+def test_patches_are_hidden_in_the_pictures_for_which_one_asks_and_in_no_others():
+    reference = load_vlm()
+    model = load_parts(VisionLanguageModel(reference.config, reference.model.model.language_model), reference.model).eval()
+    with torch.no_grad():
+        seen = model.see(reference.preprocess(*(picture for picture, _ in captioned_scenes()[1][:3])))
+    nothing = torch.zeros(seen.shape[1], dtype=torch.bool)
+    assert describe(model, reference, seen, hidden=nothing) == describe(model, reference, seen)
+    first_alone = torch.stack([~nothing, nothing, nothing])
+    lines = describe(model, reference, seen, hidden=first_alone)
+    assert lines[1:] == describe(model, reference, seen)[1:] and lines[0] != describe(model, reference, seen)[0]

@@ -674,6 +674,16 @@ WRONG_ANSWERS = {
             "    return logits[:, patches + 2 : -1].log_softmax(-1).gather(2, ids[:, 3:, None]).sum()",
             "It is right above, but not for another input",
         ),
+        (
+            "def log_probability(logits, ids, n):\n"
+            "    return logits[:, -ids.shape[1] + n - 1 : -1].gather(2, ids[:, n:, None]).sum()",
+            "the logits are summed as they are",
+        ),
+        (
+            "def log_probability(logits, ids, n):\n"
+            "    return logits[:, -ids.shape[1] + n - 1 : -1].softmax(-1).gather(2, ids[:, n:, None]).prod()",
+            "this is the probability; its logarithm is asked for",
+        ),
         ("def log_probability(logits, ids, n): return torch.tensor([-1.0])", "the shape is (1), it should be ()"),
     ],
     "pixel_shuffle": [

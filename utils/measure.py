@@ -454,10 +454,11 @@ def peak_megabytes(model, pixel_values):
 
 
 @torch.no_grad()
-def describe(model, reference, seen, prompt="describe", limit=24):
+def describe(model, reference, seen, prompt="describe", limit=24, hidden=None):
     """What a VLM says about many pictures, decoded together. seen (pictures, patches, width) -> a sentence each
 
     As `utils.vlm.generate` does for one picture. A sentence that has ended is continued until all have, and cut.
+    `hidden`, (patches) or (pictures, patches) of bool: what the rows that predict a word, and they alone, may not look at.
     """
     seen = seen.to(model.projector.weight.device)
     start = reference.tokenize(prompt)[0].to(seen.device)
@@ -465,7 +466,9 @@ def describe(model, reference, seen, prompt="describe", limit=24):
     new = model.merge(seen, start.expand(len(seen), -1))
     while len(said) < limit and not (said and (torch.stack(said) == end).any(dim=0).all()):
         total += new.shape[1]
-        mask = torch.zeros(1, 1, new.shape[1], total, device=seen.device).expand(len(seen), -1, -1, -1)
+        mask = torch.zeros(len(seen), 1, new.shape[1], total, device=seen.device)
+        if hidden is not None:  # the last row predicts the next word
+            mask[:, 0, -1, : seen.shape[1]].masked_fill_(hidden.to(seen.device), torch.finfo(mask.dtype).min)
         positions = torch.arange(total - new.shape[1] + 1, total + 1, device=seen.device)[None]
         run = gemma(inputs_embeds=new, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True)
         cache = run.past_key_values
@@ -473,6 +476,12 @@ def describe(model, reference, seen, prompt="describe", limit=24):
         new = gemma.embed_tokens(said[-1][:, None])
     rows = torch.stack(said, dim=1).cpu().tolist()
     return [reference.decode(row[: row.index(end)] if end in row else row) for row in rows]
+
+
+def things_named(caption):
+    """How many things a caption names: "a cat and two suns on a red background" -> 3."""
+    numbers = {"a": 1, "an": 1, "two": 2, "three": 3}
+    return sum(numbers.get(word, 0) for word in caption.partition(" on ")[0].split())
 
 
 def kinds_of_words(pieces):
@@ -496,7 +505,7 @@ def largest(numbers, count):
 
 
 def percent_by_kind(flags, kinds):
-    """Of the words of each kind, how many percent are flagged. -> {kind: percent}, names first"""
+    """Of the words of each kind, how many percent are flagged; the mean of shares, too. -> {kind: percent}, names first"""
     order = ("what", "how many", "which colour", "the rest")
     of_kind = {kind: [flag for flag, of in zip(flags, kinds) if of == kind] for kind in order}
     return {kind: 100 * sum(these) / max(len(these), 1) for kind, these in of_kind.items()}

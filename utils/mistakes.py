@@ -865,6 +865,14 @@ VLM_LOG_PROBABILITY = [
         "VLM log probability", "sign", "the sign is turned round: a logarithm of a probability is never above 0",
         "taking the loss", lambda logits, ids, prompt: -summed(logits, ids, prompt),
     ),
+    Mistake(
+        "VLM log probability", "no softmax", "the logits are summed as they are; a softmax over the vocabulary makes probabilities of them",
+        "generic", lambda logits, ids, prompt: logits[:, prompt - ids.shape[1] - 1 : -1].gather(2, ids[:, prompt:, None]).sum(),
+    ),
+    Mistake(
+        "VLM log probability", "no logarithm", "this is the probability; its logarithm is asked for",
+        "generic", lambda logits, ids, prompt: summed(logits, ids, prompt).exp(),
+    ),
 ]  # fmt: skip
 
 # stage "RMS norm": (RMSNorm, x) -> shape of x

@@ -85,8 +85,11 @@ def show(figure, alt, photographs=False, place=None):
     return place
 
 
-def show_images(images, alt, columns=4, height=2.6, pixels=False):
-    """Pictures side by side. `images`: {title: PIL image or array}; `pixels`: whether the axes count pixels."""
+def show_images(images, alt, columns=4, height=2.6, pixels=False, wrap=99):
+    """Pictures side by side. `images`: {title: PIL image or array}; `pixels`: whether the axes count pixels.
+
+    `wrap`: after how many letters a line of a title is broken.
+    """
     rows = -(-len(images) // columns)
     widths = [np.asarray(image).shape[1] for image in images.values()][:columns]
     shape = {"squeeze": False, "width_ratios": widths}
@@ -96,7 +99,7 @@ def show_images(images, alt, columns=4, height=2.6, pixels=False):
     for axis, (title, image) in zip(axes.flat, images.items()):
         picture = np.asarray(image)
         axis.imshow(picture, interpolation="nearest", cmap="gray")
-        axis.set_title(title)
+        axis.set_title("\n".join(textwrap.fill(line, wrap) for line in title.splitlines()))
         if pixels:
             axis.axis("on")
             axis.set(xlabel="column (pixels)", ylabel="row (pixels)" if axis is axes.flat[0] else "")
@@ -144,7 +147,10 @@ def show_planes(pixel_values, alt):
 
 
 def show_maps(maps, alt, columns=4, colour="value", xlabel="column (patches)", ylabel="row (patches)", limits=None, size=2.7):
-    """Grids of numbers as colours, one scale for all. `maps`: {title: 2-D tensor}; `colour`: what the colours mean."""
+    """Grids of numbers as colours, one scale for all. `maps`: {title: 2-D tensor}.
+
+    `colour`: what the colours mean; None for yes and no, which need no bar.
+    """
     rows, columns = -(-len(maps) // columns), min(columns, len(maps))
     figure, axes = plt.subplots(rows, columns, figsize=(11, size * rows), squeeze=False)
     low, high = limits or (min(m.min() for m in maps.values()), max(m.max() for m in maps.values()))
@@ -159,7 +165,8 @@ def show_maps(maps, alt, columns=4, colour="value", xlabel="column (patches)", y
             side.set_major_locator(MaxNLocator(4, integer=True))
         if numbers.shape[0] == numbers.shape[1]:
             axis.set_aspect("equal")
-    figure.colorbar(drawn, ax=axes, label=colour, shrink=0.8)
+    if colour:
+        figure.colorbar(drawn, ax=axes, label=colour, shrink=0.8)
     show(figure, alt, photographs=max(numbers.shape.numel() for numbers in maps.values()) > 1000)  # noise is large as a PNG
 
 
