@@ -51,10 +51,10 @@ def test_all_links_name_one_repository():
 # Colab opens a notebook without its repository
 
 
-def first_cell_on_colab(path, folder, address):
-    """Run a notebook's first cell, as in Colab, where what GitHub has lies at `address`. -> a process that has ended"""
-    cell = next(cell.source for cell in read(path).cells if cell.cell_type == "code")
-    program = f"import sys\nsys.modules['google.colab'] = sys\n{cell}\nprint('utils from', sys.modules['utils'].__file__)"
+def first_cells_on_colab(path, folder, address):
+    """Run a notebook's first two cells, as in Colab, where what GitHub has lies at `address`. -> a process that has ended"""
+    cells = "\n".join([cell.source for cell in read(path).cells if cell.cell_type == "code"][:2])
+    program = f"import sys\nsys.modules['google.colab'] = sys\n{cells}\nprint('utils from', sys.modules['utils'].__file__)"
     name = f"url.{address.as_uri()}.insteadOf"  # git takes the one for the other, wherever it clones from
     git = {"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": name, "GIT_CONFIG_VALUE_0": "https://github.com/OWNER/REPOSITORY"}
     outside = {name: value for name, value in os.environ.items() if not name.startswith(("GIT_", "PYTHONPATH"))}
@@ -71,13 +71,13 @@ def test_on_colab_the_first_cell_fetches_the_series_once(tmp_path):
         subprocess.run(["git", *command], cwd=github, check=True)
     here.mkdir()
     for _ in range(2):
-        done = first_cell_on_colab(PATHS[1], here, github)
+        done = first_cells_on_colab(PATHS[1], here, github)
         assert f"utils from {here / 'series' / 'utils'}" in done.stdout, done.stderr
         shutil.rmtree(github, ignore_errors=True)  # the second time, nothing is fetched
 
 
 def test_where_the_series_cannot_be_fetched_git_says_why_and_the_notebook_what_it_needs(tmp_path):
-    first, *_, last = first_cell_on_colab(PATHS[1], tmp_path, tmp_path / "nothing").stderr.strip().splitlines()
+    first, *_, last = first_cells_on_colab(PATHS[1], tmp_path, tmp_path / "nothing").stderr.strip().splitlines()
     assert first.startswith("fatal: ") and first.endswith("does not appear to be a git repository")
     assert last == "AssertionError: this notebook needs its whole repository: clone it, and open the notebook in there"
 

@@ -1,4 +1,4 @@
-"""From a bare machine to a running notebook: utils/start.py, which `make lab` and `make test` run, and a notebook's first cell.
+"""From a bare machine to a running notebook: utils/start.py, which `make lab` and `make test` run, and a notebook's first cells.
 
 The environments are real ones, made offline: two small wheels stand for all packages.
 """
@@ -490,14 +490,14 @@ def test_links_and_utils_are_found_from_the_copies(tmp_path, monkeypatch):
         assert all((path.parent / link).exists() for link in links if not link.startswith("../")), path.name
         assert all((ROOT / link[3:]).exists() for link in links if link.startswith("../")), path.name
     (tmp_path / "utils").symlink_to(ROOT / "utils")
-    assert "'OMP_WAIT_POLICY': 'PASSIVE'" in at_torchs_import(first_cell(PATHS[1]), tmp_path / "my-notebooks")[0]
+    assert "'OMP_WAIT_POLICY': 'PASSIVE'" in at_torchs_import(first_cells(PATHS[1]), tmp_path / "my-notebooks")[0]
 
 
-# A notebook's first cell
+# A notebook's first two cells: one finds the series, one imports from it
 
 
-def first_cell(path):
-    return next(cell.source for cell in read(path).cells if cell.cell_type == "code")
+def first_cells(path):
+    return "\n".join([cell.source for cell in read(path).cells if cell.cell_type == "code"][:2])
 
 
 WATCH = """
@@ -522,7 +522,7 @@ def at_torchs_import(program, folder, **environment):
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
 def test_torchs_threads_are_told_to_wait_before_torch_is_imported(path):
     for folder in (path.parent, ROOT):
-        assert "'OMP_WAIT_POLICY': 'PASSIVE', 'GOMP_SPINCOUNT': '2000'" in at_torchs_import(first_cell(path), folder)[0]
+        assert "'OMP_WAIT_POLICY': 'PASSIVE', 'GOMP_SPINCOUNT': '2000'" in at_torchs_import(first_cells(path), folder)[0]
 
 
 def test_so_they_are_in_a_program_and_what_the_user_has_set_stays():
@@ -534,7 +534,7 @@ def test_so_they_are_in_a_program_and_what_the_user_has_set_stays():
 
 def test_a_notebook_alone_says_that_it_needs_its_repository(tmp_path):
     for path in PATHS:
-        _, error = at_torchs_import(first_cell(path), tmp_path)
+        _, error = at_torchs_import(first_cells(path), tmp_path)
         assert error == "AssertionError: this notebook needs its whole repository: clone it, and open the notebook in there"
 
 
