@@ -32,7 +32,7 @@ RECORD = Path(__file__).with_suffix(".json")
 MODEL = Path(__file__).parents[1] / "models" / "siglip-mini-patch16-224"
 PAIRS = (("ours", "eager"), ("ours", "sdpa"), ("fused", "sdpa"))
 MATRIX = 4096  # large enough that the machine reaches its full speed
-# What a notebook's first cell does, and torch first: then its threads spin while they wait, as they do by default.
+# What a notebook's first cells do, and torch first: then its threads spin while they wait, as they do by default.
 PROGRAMS = {"waiting": "", "spinning": "import torch; "}
 PASSES = "from utils import bench; bench.time_passes()"
 SECONDS = 10  # of passes in each crowd
