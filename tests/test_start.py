@@ -1,4 +1,4 @@
-"""From a bare machine to a running notebook: utils/start.py, which `make lab` and `make test` run, and a notebook's first cells.
+"""From a bare machine to a running notebook: utils/start.py, that `make lab` and `make test` run, and a notebook's first cells.
 
 The environments are real ones, made offline: two small wheels stand for all packages.
 """
