@@ -13,10 +13,12 @@ from utils.measure import (
     is_paper,
     judged,
     kinds_of_pairs,
+    kinds_of_words,
     look_inside,
     losses_by_stage,
     losses_of_small_namer,
     made_up_attention,
+    percent_by_kind,
     pixel_shuffle,
     quarter_means,
     quarters_of_states,
@@ -278,3 +280,13 @@ def test_patches_are_hidden_in_the_pictures_for_which_one_asks_and_in_no_others(
     first_alone = torch.stack([~nothing, nothing, nothing])
     lines = describe(model, reference, seen, hidden=first_alone)
     assert lines[1:] == describe(model, reference, seen)[1:] and lines[0] != describe(model, reference, seen)[0]
+
+
+def test_a_captions_words_are_numbers_names_and_a_colour():
+    pieces = ["two", " ant", "s", " and", " a", " trumpet", " on", " a", " red", " background"]
+    kinds = kinds_of_words(pieces)
+    assert [piece for piece, kind in zip(pieces, kinds) if kind == "number"] == ["two", " a"]
+    assert [piece for piece, kind in zip(pieces, kinds) if kind == "name"] == [" ant", " trumpet"]
+    assert [piece for piece, kind in zip(pieces, kinds) if kind == "colour"] == [" red"]
+    found = percent_by_kind([True, False, True, *7 * [False]], kinds)
+    assert found == pytest.approx({"name": 0, "number": 50, "colour": 0, "the rest": 20})

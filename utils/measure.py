@@ -493,8 +493,8 @@ def kinds_of_words(pieces):
     for word in words:
         number = word in ("a", "an", "two", "three") and not behind
         colour = behind and word not in ("a", "background", "")
-        what = kinds and kinds[-1] == "how many" and not behind
-        kinds.append("how many" if number else "what" if what else "which colour" if colour else "the rest")
+        name = kinds and kinds[-1] == "number" and not behind
+        kinds.append("number" if number else "name" if name else "colour" if colour else "the rest")
         behind = behind or word == "on"
     return kinds
 
@@ -506,7 +506,7 @@ def largest(numbers, count):
 
 def percent_by_kind(flags, kinds):
     """Of the words of each kind, how many percent are flagged; the mean of shares, too. -> {kind: percent}, names first"""
-    order = ("what", "how many", "which colour", "the rest")
+    order = ("name", "number", "colour", "the rest")
     of_kind = {kind: [flag for flag, of in zip(flags, kinds) if of == kind] for kind in order}
     return {kind: 100 * sum(these) / max(len(these), 1) for kind, these in of_kind.items()}
 

@@ -4,6 +4,7 @@ The visual language, of these and of `utils.diagrams`:
 - Twice as many pixels as are shown, for sharp screens; on a card of one warm white, for light and dark pages.
 - A colour means one thing (COLOURS); what has no meaning of its own, as a bar, is slate.
 - Panels that are compared share one scale and one colour bar. Yes and no are two colours without a bar.
+- Between pictures, which keep their shape, there are no holes (the compressed layout).
 - Axes carry names or small pictures where a reader would have to look numbers up; drawings carry no axes at all.
 """
 
@@ -58,7 +59,6 @@ matplotlib.rcParams.update(
 def encode(figure, form):
     """The figure as bytes of a JPEG or of a PNG of at most 256 colours, without software stamps. -> bytes, width as shown"""
     drawn = io.BytesIO()
-    figure.set_layout_engine("compressed")  # no holes between pictures, which keep their shape
     figure.savefig(drawn, format="png", bbox_inches="tight")
     plt.close(figure)
     image, data = Image.open(drawn).convert("RGB"), io.BytesIO()
@@ -93,7 +93,7 @@ def show_images(images, alt, columns=4, height=2.6, pixels=False, wrap=99):
     rows = -(-len(images) // columns)
     widths = [np.asarray(image).shape[1] for image in images.values()][:columns]
     shape = {"squeeze": False, "width_ratios": widths}
-    figure, axes = plt.subplots(rows, len(widths), figsize=(11, height * rows), **shape)
+    figure, axes = plt.subplots(rows, len(widths), figsize=(11, height * rows), **shape, layout="compressed")
     for axis in axes.flat:
         axis.axis("off")
     for axis, (title, image) in zip(axes.flat, images.items()):
@@ -152,7 +152,7 @@ def show_maps(maps, alt, columns=4, colour="value", xlabel="column (patches)", y
     `colour`: what the colours mean; None for yes and no, which need no bar.
     """
     rows, columns = -(-len(maps) // columns), min(columns, len(maps))
-    figure, axes = plt.subplots(rows, columns, figsize=(11, size * rows), squeeze=False)
+    figure, axes = plt.subplots(rows, columns, figsize=(11, size * rows), squeeze=False, layout="compressed")
     low, high = limits or (min(m.min() for m in maps.values()), max(m.max() for m in maps.values()))
     for axis in axes.flat[len(maps) :]:
         axis.axis("off")
@@ -197,7 +197,9 @@ def show_matrices(matrices, alt, size=2.2, one_scale=False, xlabel="column", yla
     `names`: (of the rows, of the columns), words or PIL images, in place of numbers; or a list, a pair for each.
     """
     widths = [max(2, matrix.shape[1]) for matrix in matrices.values()]
-    figure, axes = plt.subplots(1, len(matrices), figsize=(11, size), squeeze=False, width_ratios=widths)
+    cell = (size - 1) / max(matrix.shape[0] for matrix in matrices.values())  # inches, where names want square cells
+    wide = min(11, sum(cell * width + 1.6 for width in widths)) if names else 11
+    figure, axes = plt.subplots(1, len(matrices), figsize=(wide, size), squeeze=False, width_ratios=widths)
     lowest, highest = min(matrix.min() for matrix in matrices.values()), max(matrix.max() for matrix in matrices.values())
     for axis, (title, matrix) in zip(axes[0], matrices.items()):
         low, high = (lowest, highest) if one_scale else (matrix.min(), matrix.max())
@@ -262,8 +264,9 @@ def show_lines(panels, alt, xlabel, ylabel, log=False, height=3.0, level=None, j
         axis.set_xlabel(xlabel)
         if log:
             axis.set_yscale("log")
-            if min(axis.get_ylim()) > 0.01:  # else powers of ten are easier to read
-                axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            low, high = axis.get_ylim()
+            if low > 0.01:  # else powers of ten are easier to read
+                axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 100 * low else (1,)))
                 axis.yaxis.set_major_formatter("{x:g}")
                 axis.yaxis.set_minor_formatter("")
         if len(lines) > 1 or level:
@@ -285,8 +288,8 @@ def show_bars(panels, alt, ylabel, xlabel="", height=2.6, level=None, stacked=Fa
     rows, columns = (len(panels), 1) if stacked else (1, len(panels))
     figure, axes = plt.subplots(rows, columns, figsize=(11, rows * height), squeeze=False, sharey=True)
     values = [abs(float(number)) for bars in panels.values() for number in bars.values()]
-    # Whole numbers as they are, others so that the largest has two digits; the same decimals for all.
-    decimals = 0 if all(number.is_integer() for number in values) else max(0, 1 - int(np.floor(np.log10(max(values)))))
+    # Whole numbers as they are, others with one decimal, or as many as the largest needs for two digits; all alike.
+    decimals = 0 if all(number.is_integer() for number in values) else max(1, 1 - int(np.floor(np.log10(max(values)))))
     for axis, (title, bars) in zip(axes.flat, panels.items()):
         drawn = axis.bar([str(label) for label in bars], list(bars.values()), color=SLATE)
         numbers = axis.bar_label(drawn, fmt=lambda number: written(number, decimals), fontsize=10, padding=1)
@@ -326,7 +329,9 @@ def show_looks(picture, looks, alt, columns=4, full=None, label="share of attent
     panels. What has half of a panel's largest share or more, and three equal ones, is outlined; the patch that looks is framed.
     """
     rows, columns = -(-len(looks) // columns), min(columns, len(looks))
-    figure, axes = plt.subplots(rows, columns, figsize=(11, rows * (9.1 / max(columns, 3) + 0.5)), squeeze=False)
+    figure, axes = plt.subplots(
+        rows, columns, figsize=(11, rows * (9.1 / max(columns, 3) + 0.5)), squeeze=False, layout="compressed"
+    )
     for axis in axes.flat:
         axis.axis("off")
     pictures = picture if isinstance(picture, list) else len(looks) * [picture]
@@ -402,7 +407,9 @@ def show_turned(panels, alt):
 
 def show_steps(maps, alt, colour):
     """How much is looked at each step away. `maps`: {title: (rows, columns)}, the one that looks in the middle, one scale."""
-    figure, axes = plt.subplots(1, len(maps), figsize=(11, 10 / len(maps) + 0.7), squeeze=False, sharey=True)
+    figure, axes = plt.subplots(
+        1, len(maps), figsize=(11, 10 / len(maps) + 0.7), squeeze=False, sharey=True, layout="compressed"
+    )
     high = max(steps.max() for steps in maps.values())
     for axis, (title, steps) in zip(axes[0], maps.items()):
         reach = len(steps) // 2
@@ -557,7 +564,7 @@ def show_lit(pictures, alt, label, full=1.0, columns=4):
     Light grows evenly with the weight: dark at zero and below, full from `full` on, one lamp for all panels.
     """
     rows, columns = -(-len(pictures) // columns), min(columns, len(pictures))
-    figure, axes = plt.subplots(rows, columns, figsize=(11, rows * (9.1 / columns + 0.5)), squeeze=False)
+    figure, axes = plt.subplots(rows, columns, figsize=(11, rows * (9.1 / columns + 0.5)), squeeze=False, layout="compressed")
     for axis in axes.flat:
         axis.axis("off")
     for axis, (title, (picture, weights, framed)) in zip(axes.flat, pictures.items()):
@@ -698,7 +705,7 @@ def frame(axis, row, column, colour="query", side=1):
 
 def show_grids(picture, grids, alt, height=3.9):
     """A picture under grids. `grids`: {title: (patches along one side, patch that is framed or None)}, one panel each."""
-    figure, axes = plt.subplots(1, len(grids), figsize=(11, height), squeeze=False)
+    figure, axes = plt.subplots(1, len(grids), figsize=(11, height), squeeze=False, layout="compressed")
     for axis, (title, (side, index)) in zip(axes[0], grids.items()):
         axis.imshow(picture, extent=(0, side, side, 0))
         for line in range(side + 1):
@@ -716,7 +723,7 @@ def show_likeness(picture, maps, index, alt):
 
     `maps`: {title: cosines (rows, columns)}, all drawn on one scale.
     """
-    figure, axes = plt.subplots(1, 1 + len(maps), figsize=(11, 9.6 / (1 + len(maps)) + 0.6))
+    figure, axes = plt.subplots(1, 1 + len(maps), figsize=(11, 9.6 / (1 + len(maps)) + 0.6), layout="compressed")
     side, low = len(next(iter(maps.values()))), min(cosines.min() for cosines in maps.values())
     axes[0].imshow(picture, extent=(0, side, side, 0))
     axes[0].set_title("the scene")
