@@ -91,9 +91,11 @@ def show_images(images, alt, columns=4, height=2.6, pixels=False, wrap=99):
     `wrap`: after how many letters a line of a title is broken.
     """
     rows = -(-len(images) // columns)
-    widths = [np.asarray(image).shape[1] for image in images.values()][:columns]
+    sizes = [np.asarray(image).shape for image in images.values()][:columns]
+    widths = [wide / high for high, wide, *_ in sizes]
     shape = {"squeeze": False, "width_ratios": widths}
     figure, axes = plt.subplots(rows, len(widths), figsize=(11, height * rows), **shape, layout="compressed")
+    figure.get_layout_engine().set(w_pad=0.1)  # inches: pictures on white must not run into each other
     for axis in axes.flat:
         axis.axis("off")
     for axis, (title, image) in zip(axes.flat, images.items()):
@@ -265,7 +267,7 @@ def show_lines(panels, alt, xlabel, ylabel, log=False, height=3.0, level=None, j
         if log:
             axis.set_yscale("log")
             low, high = axis.get_ylim()
-            if low > 0.01:  # else powers of ten are easier to read
+            if low > 0.01 and high < 1e5:  # else powers of ten are easier to read
                 axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 100 * low else (1,)))
                 axis.yaxis.set_major_formatter("{x:g}")
                 axis.yaxis.set_minor_formatter("")
@@ -665,7 +667,8 @@ def show_swarm(places, alt, title, xlabel, level, step=0.042):
                 )
     left = (min(piles) - 1) * step
     axis.axvline(level[1], color=COLOURS["image"], linestyle="--", linewidth=2, label=level[0], zorder=1)
-    axis.set(title=title, xlabel=xlabel, yticks=[], xlim=(left, left + wide), ylim=(0, highest * step), aspect="equal")
+    axis.set(xlabel=xlabel, yticks=[], xlim=(left, left + wide), ylim=(0, highest * step), aspect="equal")
+    axis.set_title(title, pad=12)
     axis.spines["left"].set_visible(False)
     axis.legend(loc="upper left")
     show(figure, alt, photographs=True)
