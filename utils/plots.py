@@ -268,7 +268,7 @@ def show_lines(panels, alt, xlabel, ylabel, log=False, height=3.0, level=None, j
             axis.set_yscale("log")
             low, high = axis.get_ylim()
             if low > 0.01 and high < 1e5:  # else powers of ten are easier to read
-                axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 100 * low else (1,)))
+                axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 1000 * low else (1,)))
                 axis.yaxis.set_major_formatter("{x:g}")
                 axis.yaxis.set_minor_formatter("")
         if len(lines) > 1 or level:
