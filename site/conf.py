@@ -14,6 +14,7 @@ nb_execution_mode = "off"
 nb_render_markdown_format = "myst"  # the default knows no tables
 smartquotes = False  # an alt text stays as it is
 myst_heading_anchors = 3
+nb_code_prompt_show = "Show the code that finds the series"  # the only folded cells
 html_theme = "pydata_sphinx_theme"
 html_title = project
 html_copy_source = html_show_sourcelink = html_show_sphinx = html_show_copyright = False

@@ -152,6 +152,7 @@ def test_on_a_wide_screen_a_line_of_text_is_no_longer_than_a_figure(lab, browser
         browser.get(lab(f"notebooks/{PATHS[1].name}"))
         wait_for(lambda: browser.execute_script(IS_OPEN))
         widths = "return [...document.querySelectorAll('.jp-MarkdownOutput p')].map(paragraph => paragraph.offsetWidth)"
+        wait_for(lambda: browser.execute_script(widths))  # a slow machine shows the cells later
         assert 600 < max(browser.execute_script(widths)) <= 900
     finally:
         browser.set_window_size(1300, 1000)
