@@ -16,19 +16,31 @@ NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 TRAININGS = {
     "08_learning": ("the model has not learned", "score(model)", 8),
     "11_vlm": ("after = share_right", "after", 0.08),
-    "13_own_pictures": ('right["LoRA"] =', 'right["LoRA"]', 40),
+    "13_own_pictures": ('print("LoRA:"', "named_right(scores)", 40),
 }
+
+
+def cells_of_training(name):
+    """A notebook's code cells, to the one that ends its training. -> the notebook, sources"""
+    last, _, _ = TRAININGS[name]
+    notebook = nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4)
+    sources = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
+    (end,) = [index for index, source in enumerate(sources) if last in source]
+    return notebook, sources[: end + 1]
+
+
+@pytest.mark.parametrize("name", TRAININGS)
+def test_a_live_training_has_an_end_and_a_fixed_seed(name):
+    _, sources = cells_of_training(name)
+    assert any("manual_seed(0)" in source for source in sources)
 
 
 @pytest.mark.training
 @pytest.mark.parametrize("name", TRAININGS)
 def test_a_live_training_reaches_its_score_with_other_seeds_one_after_the_other(name):
     """In one kernel, as when a reader runs its cells again."""
-    last, score, least = TRAININGS[name]
-    notebook = nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4)
-    end = next(index for index, cell in enumerate(notebook.cells) if last in cell.source)
-    sources = [cell.source for cell in notebook.cells[: end + 1] if cell.cell_type == "code"]
-    assert any("manual_seed(0)" in source for source in sources), "the training has a fixed seed"
+    _, score, least = TRAININGS[name]
+    notebook, sources = cells_of_training(name)
     again = [[source.replace("manual_seed(0)", f"manual_seed({seed})") for source in sources] for seed in (1, 2, 3)]
     notebook.cells = [nbformat.v4.new_code_cell(source) for cells in again for source in [*cells, f"print({score})"]]
     NotebookClient(notebook, resources={"metadata": {"path": str(NOTEBOOKS)}}, timeout=None).execute()

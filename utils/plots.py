@@ -563,7 +563,7 @@ def show_pair_losses(logits, alt):
 def show_lit(pictures, alt, label, full=1.0, columns=4):
     """Pictures, each lit patch by patch. `pictures`: {title: (picture, weights (rows, columns), patch to frame or None)}.
 
-    Light grows evenly with the weight: dark at zero and below, full from `full` on, one lamp for all panels.
+    Light grows evenly with the weight: dim at zero and below, full from `full` on, one lamp for all panels.
     """
     rows, columns = -(-len(pictures) // columns), min(columns, len(pictures))
     figure, axes = plt.subplots(rows, columns, figsize=(11, rows * (9.1 / columns + 0.5)), squeeze=False, layout="compressed")
@@ -771,8 +771,8 @@ def show_clouds(panels, alt, xlabel, level):
         axis.axvline(level[1], color=COLOURS["residual"], linestyle=":", linewidth=2, label=level[0])
         axis.set_yticks(range(len(groups)), list(groups))
         axis.set_ylim(len(groups) - 0.5, -0.5)
-        axis.set_title(title, fontsize=11)
-    axes[0, 0].legend(frameon=False, fontsize=9, loc="upper right")
+        axis.set_title(title)
+    axes[0, 0].legend(loc="upper right")
     axes[-1, 0].set_xlabel(xlabel)
     show(figure, alt)
 
