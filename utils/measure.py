@@ -5,10 +5,12 @@ import weakref
 from itertools import combinations
 from types import SimpleNamespace
 
+from utils.pictures import our_patch
 from utils.siglip import Encoder, VisionTransformer, attention_weights, split_heads
 from utils.vlm import added_mask, prefix_mask
 
 import inflect
+import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image, ImageDraw
@@ -514,20 +516,25 @@ def percent_by_kind(flags, kinds):
 def neighbours_alike(table):
     """Mean cosine of the vectors of two places side by side, and of two that are half a picture or more apart.
 
-    (patches, width) -> two numbers
+    (patches, width) -> two numbers of two decimals
     """
     side = round(len(table) ** 0.5)
     number, unit = torch.arange(side * side), F.normalize(table, dim=-1)
     steps = sum((along[:, None] - along).abs() for along in (number // side, number % side))
     cosines = unit @ unit.T
-    return cosines[steps == 1].mean().item(), cosines[steps >= side // 2].mean().item()
+    means = cosines[steps == 1].mean().item(), cosines[steps >= side // 2].mean().item()
+    return tuple(round(mean, 2) + 0.0 for mean in means)  # never −0
 
 
 def smoothness(filters):
-    """The correlation of pixels side by side, in filters whose own mean colour is taken away: about 0 for noise, at most 1."""
+    """The correlation of pixels side by side, in filters whose own mean colour is taken away: about 0 for noise, at most 1.
+
+    (filters, 3, patch, patch) -> a number of one decimal
+    """
     waves = filters - filters.mean((-2, -1), keepdim=True)
     left, right = waves[..., :-1], waves[..., 1:]
-    return ((left * right).sum() / (left.square().sum() * right.square().sum()).sqrt()).item()
+    correlation = (left * right).sum() / (left.square().sum() * right.square().sum()).sqrt()
+    return round(correlation.item(), 1) + 0.0  # never −0
 
 
 def copies(drawing, number, side=3 / 8):
@@ -569,3 +576,49 @@ def on_paper(picture, colour):
     picture = picture.copy()
     ImageDraw.floodfill(picture, (0, 0), colour, thresh=60)
     return picture
+
+
+def losses_of_linear_namer(drawings, step_sizes, steps=100):
+    """One linear layer learns to name drawings from all its small pixels; the loss in the end, for each step size.
+
+    drawings (names, styles, 3, size, size), shrunk to a third -> [a loss for each step size]. Each starts from zeros.
+    """
+    inputs = F.avg_pool2d(drawings.flatten(0, 1), 3).flatten(1)  # (names * styles, numbers)
+    targets, losses = torch.arange(len(drawings)).repeat_interleave(drawings.shape[1]), []
+    for step_size in step_sizes:
+        layer = nn.Linear(inputs.shape[1], len(drawings))
+        nn.init.zeros_(layer.weight)
+        nn.init.zeros_(layer.bias)
+        optimizer = torch.optim.SGD(layer.parameters(), lr=step_size)
+        for _ in range(steps):
+            loss = F.cross_entropy(layer(inputs), targets)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        losses.append(loss.item())
+    return losses
+
+
+def stripes(size):
+    """Black and white vertical stripes, each eight pixels wide, on a sheet 2 * size wide and 300 high. -> PIL image"""
+    pair = np.repeat([0, 248], 8)  # multiples of 8 stay whole numbers when two pixels become one
+    row = np.tile(pair, size // 8).astype(np.uint8)
+    return Image.fromarray(np.repeat(row[None, :, None], 300, axis=0).repeat(3, axis=2))
+
+
+def like_our_patch(vectors):
+    """The cosine of each place's vector with that of our patch's place. (patches, width) -> (side, side)"""
+    side = round(len(vectors) ** 0.5)
+    return F.cosine_similarity(vectors, vectors[our_patch(side)], dim=-1).view(side, side)
+
+
+def places_read(vectors):
+    """One matrix is fitted to read the number of the place from each vector of two thirds of the pictures.
+
+    (pictures, patches, width) -> the share of the other pictures' vectors from which it reads the exact place
+    """
+    pictures, patches, _ = vectors.shape
+    learn = 2 * pictures // 3
+    read = fit_linear_probe(vectors[:learn].flatten(0, 1), torch.eye(patches).repeat(learn, 1), ridge=1.0)
+    right = read(vectors[learn:]).argmax(dim=-1) == torch.arange(patches)  # (pictures, patches)
+    return right.float().mean().item()

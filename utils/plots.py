@@ -142,7 +142,7 @@ def show_planes(pixel_values, alt):
         axis.set_title(f"channel {list(CHANNELS).index(name)}: {name}")
         for (row, column), number in np.ndenumerate(channel):
             ink = "black" if number > 0 else "white"
-            axis.text(column, row, f"{round(float(number), 1) + 0.0:.1f}", ha="center", va="center", color=ink, fontsize=7)
+            axis.text(column, row, written(number, 1), ha="center", va="center", color=ink, fontsize=8)
     for axis in axes.flat:
         axis.set(xlabel="column (pixels)", ylabel="row (pixels)")
     show(figure, alt, photographs=True)
@@ -369,9 +369,7 @@ def framed(picture, index, side):
 
 def show_patch(picture, index, side, patch, alt):
     """A picture with one of its side x side patches framed, and beside it that patch alone, as the model sees it."""
-    step = picture.width / side
-    left, top = index % side * step, index // side * step
-    alone = picture.crop((round(left), round(top), round(left + step), round(top + step)))
+    alone = patch_of(picture, index, side)
     alone = alone.resize((patch, patch), Image.Resampling.BICUBIC).resize(picture.size, Image.Resampling.NEAREST)
     show_images({"the scene": framed(picture, index, side), "all that our patch knows so far": alone}, alt, height=3.2)
 
@@ -811,3 +809,10 @@ def show_spreads(panels, alt, xlabel, ylabel, height=3.6):
     axes[0, 0].set_ylabel(ylabel)
     axes[0, 0].set_ylim(bottom=0)
     show(figure, alt)
+
+
+def patch_of(picture, index, side):
+    """One of a picture's side x side patches, counted row after row. -> PIL image"""
+    step = picture.width / side
+    left, top = index % side * step, index // side * step
+    return picture.crop((round(left), round(top), round(left + step), round(top + step)))
