@@ -14,12 +14,15 @@ from utils.measure import (
     judged,
     kinds_of_pairs,
     kinds_of_words,
+    like_our_patch,
     look_inside,
     losses_by_stage,
+    losses_of_linear_namer,
     losses_of_small_namer,
     made_up_attention,
     percent_by_kind,
     pixel_shuffle,
+    places_read,
     quarter_means,
     quarters_of_states,
     rank_correlation,
@@ -28,6 +31,7 @@ from utils.measure import (
     share_by_quarter,
     stays,
     strip,
+    stripes,
     things_named,
     tried_tower,
     unit_vectors,
@@ -290,3 +294,22 @@ def test_a_captions_words_are_numbers_names_and_a_colour():
     assert [piece for piece, kind in zip(pieces, kinds) if kind == "colour"] == [" red"]
     found = percent_by_kind([True, False, True, *7 * [False]], kinds)
     assert found == pytest.approx({"name": 0, "number": 50, "colour": 0, "the rest": 20})
+
+
+def test_a_linear_layer_learns_sooner_with_zero_in_the_middle():
+    drawings = torch.rand(4, 3, 3, 9, 9, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    [middle], [above] = (losses_of_linear_namer(given, (0.1,), steps=20) for given in (drawings, drawings + 5))
+    assert middle < np.log(4) < above
+
+
+def test_stripes_are_eight_pixels_wide():
+    picture = np.array(stripes(224))
+    assert picture.shape == (300, 448, 3) and picture.dtype == np.uint8
+    assert (picture == np.array(224 * [0] + 224 * [248]).reshape(2, 28, 8).transpose(1, 0, 2).reshape(1, 448, 1)).all()
+
+
+def test_a_place_is_most_like_itself_and_a_vector_that_holds_its_place_tells_it():
+    places, patches = torch.eye(16), torch.randn(6, 16, 16, generator=torch.Generator().manual_seed(0))
+    likeness = like_our_patch(places)
+    assert likeness.shape == (4, 4) and likeness.flatten().argmax() == 5 and likeness.sum() == 1
+    assert places_read(10 * places + patches) == 1 and places_read(patches) < 0.3

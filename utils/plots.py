@@ -142,7 +142,7 @@ def show_planes(pixel_values, alt):
         axis.set_title(f"channel {list(CHANNELS).index(name)}: {name}")
         for (row, column), number in np.ndenumerate(channel):
             ink = "black" if number > 0 else "white"
-            axis.text(column, row, written(number, 1), ha="center", va="center", color=ink, fontsize=8)
+            axis.text(column, row, f"{round(float(number), 1) + 0.0:.1f}", ha="center", va="center", color=ink, fontsize=8)
     for axis in axes.flat:
         axis.set(xlabel="column (pixels)", ylabel="row (pixels)")
     show(figure, alt, photographs=True)
