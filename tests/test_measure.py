@@ -15,6 +15,7 @@ from utils.measure import (
     kinds_of_pairs,
     kinds_of_words,
     like_our_patch,
+    look,
     look_inside,
     losses_by_stage,
     losses_of_linear_namer,
@@ -29,10 +30,12 @@ from utils.measure import (
     relative_gradients,
     right_tower,
     share_by_quarter,
+    shuffled,
     stays,
     strip,
     stripes,
     things_named,
+    trials_of_towers,
     tried_tower,
     unit_vectors,
 )
@@ -224,6 +227,26 @@ def test_a_tower_that_ends_earlier_is_tried_with_a_misspelt_name_too(small_visio
     assert torch.allclose(tried.pop("what it sees"), right.pop("what it sees"), atol=1e-5) and tried == right
     assert careless["misspelt names that raise no error"] == 1
     assert tried_tower(lambda *inputs: None, config, weights, 2, pixels) is None
+    trial, what_is_right = trials_of_towers(build, pixels)
+    assert trial.__wrapped__ is build
+    with torch.no_grad():
+        assert trial(config, weights, 2)["parameters held"] == what_is_right(config, weights, 2)["parameters held"]
+
+
+def test_a_look_at_many_pictures_is_that_at_each_of_them(small_vision):
+    pixels = torch.randn(15, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    pooled, sequences = look(small_vision, pixels)
+    with torch.no_grad():
+        run = small_vision(pixels[14:])
+    assert torch.allclose(pooled[14:], run.pooler_output, atol=1e-5)
+    assert torch.allclose(sequences[14:], run.last_hidden_state, atol=1e-5)
+
+
+def test_shuffled_patches_are_the_same_in_an_order_of_their_own():
+    sequences = torch.arange(18.0).view(2, 9, 1)
+    mixed = shuffled(sequences, seed=0)
+    assert not mixed.equal(sequences) and mixed.sort(dim=1).values.equal(sequences)
+    assert not (mixed[1] - 9).equal(mixed[0])
 
 
 @pytest.fixture

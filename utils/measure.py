@@ -1,5 +1,6 @@
 """What the notebooks measure, and compare exercises with."""
 
+import functools
 import time
 import weakref
 from itertools import combinations
@@ -624,3 +625,27 @@ def places_read(vectors):
     read = fit_linear_probe(vectors[:learn].flatten(0, 1), torch.eye(patches).repeat(learn, 1), ridge=1.0)
     right = read(vectors[learn:]).argmax(dim=-1) == torch.arange(patches)  # (pictures, patches)
     return right.float().mean().item()
+@torch.no_grad()
+def look(vision, pixels):
+    """What a vision tower makes of many pictures, a few at a time. (pictures, 3, height, width) -> two tensors
+
+    The head's pooled vectors (pictures, width), and the normed sequences (pictures, patches, width).
+    """
+    runs = [vision(few) for few in pixels.split(14)]
+    return torch.cat([run.pooler_output for run in runs]), torch.cat([run.last_hidden_state for run in runs])
+
+
+def shuffled(sequences, seed):
+    """Each picture's patches in a random order of its own. (pictures, patches, width) -> the same shape"""
+    chance = torch.rand(sequences.shape[:2], generator=torch.Generator().manual_seed(seed))
+    return sequences.take_along_dim(chance.argsort(dim=1)[..., None], dim=1)
+
+
+def trials_of_towers(build, pixels):
+    """`tried_tower` of a learner's `build`, and `right_tower`: two functions of (config, weights, layers)"""
+
+    @functools.wraps(build)  # so that an error is told by the line of the learner's function
+    def tried(*inputs):
+        return tried_tower(build, *inputs, pixels)
+
+    return tried, lambda *inputs: right_tower(*inputs, pixels)

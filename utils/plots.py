@@ -547,10 +547,10 @@ def show_training(record, steps, things, place=None):
 def show_pair_losses(logits, alt):
     """What each pair adds to the sigmoid loss. logits (images, texts), those of fitting pairs on the diagonal."""
     figure, axis = plt.subplots(figsize=(11, 3.2))
-    x = np.linspace(-3, 20, 200)  # further left, the dots that matter lie on one level
-    axis.plot(x, np.logaddexp(0, -x), color=COLOURS["residual"], label="−log sigmoid(z · logit)")
     fits = np.eye(len(logits), dtype=bool)
     signed = np.where(fits, logits, -np.asarray(logits))
+    x = np.linspace(-3, signed.max() + 1, 200)  # further left, the dots that matter lie on one level
+    axis.plot(x, np.logaddexp(0, -x), color=COLOURS["residual"], label="−log sigmoid(z · logit)")
     for name, which, colour, marker in (("fits", fits, "patch", "o"), ("does not fit", ~fits, "image", "x")):
         axis.plot(signed[which], np.logaddexp(0, -signed[which]), marker, color=COLOURS[colour], label=f"a pair that {name}")
     axis.set(title="what each pair adds to the loss", xlabel="z · logit", ylabel="added to the loss")
