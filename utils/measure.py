@@ -625,6 +625,8 @@ def places_read(vectors):
     read = fit_linear_probe(vectors[:learn].flatten(0, 1), torch.eye(patches).repeat(learn, 1), ridge=1.0)
     right = read(vectors[learn:]).argmax(dim=-1) == torch.arange(patches)  # (pictures, patches)
     return right.float().mean().item()
+
+
 @torch.no_grad()
 def look(vision, pixels):
     """What a vision tower makes of many pictures, a few at a time. (pictures, 3, height, width) -> two tensors
