@@ -363,6 +363,23 @@ def test_the_judge_of_captions_counts_those_that_are_said_to_the_letter():
     assert min(map(judge.count_right, mistakes.GEMMA_LAYER)) < 2
     assert judge.said(positions=places + 7) == 2
     assert judge.said(lambda layer, x, mask, positions: 0 * x) < 2
+    assert judge.first(1).total == judge.first(1).count_right() == 1
+
+
+def test_the_judge_of_captions_fools_the_tokens_and_the_layers_that_it_is_told_to():
+    _, ours, (x, mask, places) = random_gemma()
+    with torch.no_grad():
+        said = ours.logits(ours(x, mask, places))[:, 4:-1].argmax(dim=-1)
+    judge, false, everyone = (
+        CaptionJudge(ours, x, said, 0, mask, places),
+        places.flip(0),
+        torch.ones(len(places), dtype=torch.bool),
+    )
+    assert judge.fooled(~everyone, false) == judge.total
+    assert judge.fooled(everyone, false) == judge.said(positions=false)
+    assert judge.fooled(everyone, places + 7) == judge.total
+    before = places < 5  # the answer begins at 5: what the last layer makes of those before, nobody reads
+    assert judge.fooled(before, false, only=len(ours.layers) - 1) == judge.total
 
 
 # Generation

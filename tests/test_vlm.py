@@ -7,7 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+from utils import answers
 from utils.errors import LessonError
+from utils.gemma import Gemma
 from utils.pictures import captioned_scenes
 from utils.pretrain import vlm
 from utils.pretrain.concepts import is_held_out
@@ -75,6 +77,17 @@ def test_the_hand_built_model_describes_scenes_as_transformers_does(reference):
         seen = ours.see(reference.preprocess(*images))
     said = [reference.decode(generate(ours, one[None], start, reference.tokenizer.eos_token_id)) for one in seen]
     assert said == vlm.generate(reference.model, reference.processor, images)
+
+
+def test_the_judge_of_test_scenes_knows_the_captions_that_the_model_says(reference, monkeypatch):
+    theirs, scenes = reference.model.model.language_model, captioned_scenes()[1][:2]
+    monkeypatch.setattr(answers, "captioned_scenes", lambda: ([], scenes))
+    gemma = Gemma(reference.config.text_config).eval()
+    gemma.load_state_dict(theirs.state_dict())
+    ours = load_parts(VisionLanguageModel(reference.config, theirs), reference.model).eval()
+    judge = answers.judge_of_test_scenes(gemma, ours, reference, "describe")
+    assert judge.said() == judge.total == 2
+    assert judge.said(positions=judge.positions.clamp(min=196)) == 0  # all patches in one place
 
 
 # Scores

@@ -1,7 +1,8 @@
 """What a mistake does to the answer: how many of the sample drawings the whole model still names right with it."""
 
+from utils.measure import describe
 from utils.mistakes import CATALOGUE, Edit
-from utils.pictures import sample_drawings
+from utils.pictures import captioned_scenes, sample_drawings
 from utils.siglip import (
     MLP,
     AttentionPoolingHead,
@@ -13,6 +14,7 @@ from utils.siglip import (
     TextTransformer,
     VisionTransformer,
 )
+from utils.vlm import added_mask, prefix_mask
 
 import torch
 import torch.nn.functional as F
@@ -137,6 +139,29 @@ class CaptionJudge:
             count += ((best == ids) | (ids == self.padding)).all(dim=1).sum().item()
         return count
 
+    def fooled(self, tokens, positions, only=None):
+        """How many captions are said if only `tokens`, when they look, are told these false positions.
+
+        Attention has a row for each token that looks: it runs with true positions and with false ones, and `tokens`
+        (tokens) of bool get their rows from the second run. In all layers, or in layer number `only`.
+        """
+        layers = list(self.model.layers) if only is None else [self.model.layers[only]]
+
+        def run(layer, x, mask, true):
+            normed = layer.input_layernorm(x)
+            mixed = layer.self_attn(normed, mask, true)
+            if layer in layers:
+                mixed[:, tokens] = layer.self_attn(normed, mask, positions)[:, tokens]
+            x = x + mixed
+            return x + layer.mlp(layer.post_attention_layernorm(x))
+
+        return self.said(run)
+
+    def first(self, number):
+        """The judge of the first scenes alone."""
+        sequences, ids = self.sequences[:number], self.ids[:number]
+        return CaptionJudge(self.model, sequences, ids, self.padding, self.mask, self.positions)
+
 
 class ShapeJudge:
     """The hand-built NaFlex tower, asked for the name of each picture, among a text vector (names, width) for each."""
@@ -157,3 +182,14 @@ class ShapeJudge:
             best = (vectors @ self.texts.T).argmax(dim=1)
             count += (best == torch.arange(first, first + len(best))).sum().item()
         return count
+
+
+@torch.no_grad()
+def judge_of_test_scenes(gemma, vlm, reference, prompt):
+    """Of the scenes of the test, each with the caption that the model says, be it right or wrong. -> CaptionJudge"""
+    seen = torch.cat([vlm.see(reference.preprocess(image)) for image, _ in captioned_scenes()[1]])
+    ids, start = reference.tokenize(prompt, *describe(vlm, reference, seen, prompt))
+    sequences = torch.cat([vlm.projector(seen), gemma.embed(ids)], dim=1)  # (scenes, tokens, width)
+    total = sequences.shape[1]
+    mask, positions = added_mask(prefix_mask(seen.shape[1] + start, total)), torch.arange(1, total + 1)
+    return CaptionJudge(gemma, sequences, ids[:, start:], reference.tokenizer.pad_token_id, mask, positions)

@@ -390,11 +390,12 @@ def show_toy(corners, groups, alt, title):
 
 
 def show_turned(panels, alt):
-    """Vectors in the plane, from the origin. `panels`: {title: [(label, (x, y), colour of COLOURS)]}, side by side."""
+    """Arrows of length 1 in the plane. `panels`: {title: [(label, angle in radians, colour of COLOURS)]}, side by side."""
     figure, axes = plt.subplots(1, len(panels), figsize=(11, 8 / len(panels) + 0.4), squeeze=False)
     for axis, (title, vectors) in zip(axes[0], panels.items()):
         axis.add_patch(plt.Circle((0, 0), 1, fill=False, edgecolor=COLOURS["residual"], linewidth=0.8, linestyle=":"))
-        for label, (x, y), colour in vectors:
+        for label, angle, colour in vectors:
+            x, y = np.cos(angle), np.sin(angle)
             style = {"arrowstyle": "-|>", "color": COLOURS[colour], "lw": 2, "shrinkA": 0, "shrinkB": 0}
             axis.annotate("", (x, y), (0, 0), arrowprops=style)
             side = "left" if x > 0.2 else "right" if x < -0.2 else "center"
