@@ -30,6 +30,7 @@ from utils.measure import (
     strip,
     things_named,
     tried_tower,
+    turn_hue,
     unit_vectors,
 )
 from utils.pictures import captioned_scenes, shrunk, varied
@@ -74,7 +75,7 @@ def test_the_pairs_of_a_scene_are_sorted_by_their_drawings_and_paper():
     pixels[0, 2, 7, 7] = 0.8  # patch 15, in the last
     paper = is_paper(pixels, 2)[0]
     assert (~paper).nonzero().flatten().tolist() == [0, 5, 15]
-    pairs = kinds_of_pairs(paper)
+    pairs = kinds_of_pairs(pixels, 2)
     assert pairs["same drawing"].nonzero().tolist() == [[0, 5], [5, 0]]
     assert pairs["different drawings"].nonzero().tolist() == [[0, 15], [5, 15], [15, 0], [15, 5]]
     assert pairs["a drawing and paper"].sum() == 3 * 13 and not pairs["a drawing and paper"][paper].any()
@@ -290,3 +291,12 @@ def test_a_captions_words_are_numbers_names_and_a_colour():
     assert [piece for piece, kind in zip(pieces, kinds) if kind == "colour"] == [" red"]
     found = percent_by_kind([True, False, True, *7 * [False]], kinds)
     assert found == pytest.approx({"name": 0, "number": 50, "colour": 0, "the rest": 20})
+
+
+def test_a_turned_hue_goes_round_the_circle_and_leaves_white_alone():
+    drawing = Image.new("RGB", (2, 1), "white")
+    drawing.putpixel((0, 0), (255, 0, 0))
+    green = turn_hue(drawing, 120)
+    red, channel, blue = green.getpixel((0, 0))
+    assert channel == 255 and red < 10 and blue < 10 and green.getpixel((1, 0)) == (255, 255, 255)
+    assert turn_hue(drawing, 360).tobytes() == drawing.tobytes()
