@@ -37,6 +37,7 @@ from utils.measure import (
     things_named,
     trials_of_towers,
     tried_tower,
+    turn_hue,
     unit_vectors,
 )
 from utils.pictures import captioned_scenes, shrunk, varied
@@ -81,7 +82,7 @@ def test_the_pairs_of_a_scene_are_sorted_by_their_drawings_and_paper():
     pixels[0, 2, 7, 7] = 0.8  # patch 15, in the last
     paper = is_paper(pixels, 2)[0]
     assert (~paper).nonzero().flatten().tolist() == [0, 5, 15]
-    pairs = kinds_of_pairs(paper)
+    pairs = kinds_of_pairs(pixels, 2)
     assert pairs["same drawing"].nonzero().tolist() == [[0, 5], [5, 0]]
     assert pairs["different drawings"].nonzero().tolist() == [[0, 15], [5, 15], [15, 0], [15, 5]]
     assert pairs["a drawing and paper"].sum() == 3 * 13 and not pairs["a drawing and paper"][paper].any()
@@ -336,3 +337,10 @@ def test_a_place_is_most_like_itself_and_a_vector_that_holds_its_place_tells_it(
     likeness = like_our_patch(places)
     assert likeness.shape == (4, 4) and likeness.flatten().argmax() == 5 and likeness.sum() == 1
     assert places_read(10 * places + patches) == 1 and places_read(patches) < 0.3
+def test_a_turned_hue_goes_round_the_circle_and_leaves_white_alone():
+    drawing = Image.new("RGB", (2, 1), "white")
+    drawing.putpixel((0, 0), (255, 0, 0))
+    green = turn_hue(drawing, 120)
+    red, channel, blue = green.getpixel((0, 0))
+    assert channel == 255 and red < 10 and blue < 10 and green.getpixel((1, 0)) == (255, 255, 255)
+    assert turn_hue(drawing, 360).tobytes() == drawing.tobytes()

@@ -74,11 +74,12 @@ def is_paper(pixels, patch):
     return darkest.flatten(1) > 0.9
 
 
-def kinds_of_pairs(paper):
+def kinds_of_pairs(pixels, patch):
     """Which pairs of a scene's patches lie in the same drawing, in different drawings, in a drawing and on paper.
 
-    Four drawings, two above, two below; paper (patches,): which patches show none -> {kind: (patches, patches)}
+    A scene of four drawings, two above, two below: (1, 3, height, width) in [-1, 1] -> {kind: (patches, patches) of bool}
     """
+    paper = is_paper(pixels, patch)[0]
     drawing, _ = quarters(round(len(paper) ** 0.5))
     same, both = drawing[:, None] == drawing, ~paper[:, None] & ~paper
     return {
@@ -168,10 +169,13 @@ def pool_in_torchs_order(head, x):
 
 
 @torch.no_grad()
-def mean_tokens(tower, pixel_values, batch=42):
-    """The mean of a picture's tokens, before the first layer and after each. -> (layers + 1, pictures, width)"""
+def mean_tokens(tower, small, size, batch=42):
+    """The mean of a picture's tokens, before the first layer and after each. -> (layers + 1, pictures, width)
+
+    small (pictures, 3, height, width): pictures in [-1, 1], which are first enlarged to `size`
+    """
     pieces = []
-    for pixels in pixel_values.split(batch):
+    for pixels in F.interpolate(small, size, mode="bicubic", antialias=True).clamp(-1, 1).split(batch):
         x = tower.embeddings(pixels)
         means = [x.mean(dim=1)]
         for layer in tower.encoder.layers:
@@ -651,3 +655,8 @@ def trials_of_towers(build, pixels):
         return tried_tower(build, *inputs, pixels)
 
     return tried, lambda *inputs: right_tower(*inputs, pixels)
+def turn_hue(drawing, degrees):
+    """The drawing with all its hues turned round the colour circle, and nothing else changed. -> PIL image"""
+    hue, vividness, brightness = drawing.convert("HSV").split()
+    hue = hue.point(lambda level: (level + round(degrees * 256 / 360)) % 256)
+    return Image.merge("HSV", (hue, vividness, brightness)).convert("RGB")
