@@ -337,6 +337,8 @@ def test_a_place_is_most_like_itself_and_a_vector_that_holds_its_place_tells_it(
     likeness = like_our_patch(places)
     assert likeness.shape == (4, 4) and likeness.flatten().argmax() == 5 and likeness.sum() == 1
     assert places_read(10 * places + patches) == 1 and places_read(patches) < 0.3
+
+
 def test_a_turned_hue_goes_round_the_circle_and_leaves_white_alone():
     drawing = Image.new("RGB", (2, 1), "white")
     drawing.putpixel((0, 0), (255, 0, 0))

@@ -655,6 +655,8 @@ def trials_of_towers(build, pixels):
         return tried_tower(build, *inputs, pixels)
 
     return tried, lambda *inputs: right_tower(*inputs, pixels)
+
+
 def turn_hue(drawing, degrees):
     """The drawing with all its hues turned round the colour circle, and nothing else changed. -> PIL image"""
     hue, vividness, brightness = drawing.convert("HSV").split()
