@@ -591,12 +591,12 @@ def three_questions(drawings, colours):
 
 
 def percent_matched(images, texts):
-    """How many percent of the images fit their own text best, of those in their group. -> whole number
+    """How many percent of the images fit their own text best, of those in their group. -> number
 
     `images`, `texts`: a tensor (pictures, width) for each group, picture 0 and text 0 belong together, and so on.
     """
     fits = [(some @ others.T).argmax(dim=1) == torch.arange(len(others)) for some, others in zip(images, texts)]
-    return round(100 * torch.cat(fits).float().mean().item())
+    return 100 * torch.cat(fits).float().mean().item()
 
 
 def random_captions(there, absent, right, wrong, number=100):
