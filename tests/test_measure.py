@@ -22,10 +22,12 @@ from utils.measure import (
     losses_of_small_namer,
     made_up_attention,
     percent_by_kind,
+    percent_matched,
     pixel_shuffle,
     places_read,
     quarter_means,
     quarters_of_states,
+    random_captions,
     rank_correlation,
     relative_gradients,
     right_tower,
@@ -36,6 +38,7 @@ from utils.measure import (
     stripes,
     things_named,
     trials_of_towers,
+    three_questions,
     tried_tower,
     turn_hue,
     unit_vectors,
@@ -346,3 +349,26 @@ def test_a_turned_hue_goes_round_the_circle_and_leaves_white_alone():
     red, channel, blue = green.getpixel((0, 0))
     assert channel == 255 and red < 10 and blue < 10 and green.getpixel((1, 0)) == (255, 255, 255)
     assert turn_hue(drawing, 360).tobytes() == drawing.tobytes()
+def test_the_three_questions_have_a_picture_for_each_caption():
+    drawings = {name: Image.new("RGB", (40, 40), "white") for name in ("key", "ox")}
+    questions = three_questions(drawings, {"red": (255, 0, 0), "blue": (0, 0, 255)})
+    assert list(questions) == ["which thing, of 2?", "which colour, of 2?", "one or two?"]
+    for pictures, captions in questions.values():
+        assert [*map(len, pictures)] == [*map(len, captions)]
+    pictures, captions = questions["which colour, of 2?"]
+    assert captions[1] == ["a drawing of a ox on a red background", "a drawing of a ox on a blue background"]
+    assert pictures[1][1].getpixel((20, 20)) == (0, 0, 255)
+    assert questions["one or two?"][1][0] == ["a drawing of a key", "a drawing of two keys"]
+
+
+def test_a_picture_is_matched_within_its_group_alone():
+    right, turned = torch.eye(3), torch.eye(3)[[1, 0, 2]]
+    assert percent_matched([right], [right]) == 100
+    assert percent_matched([right, right[:1]], [turned, right[:1]]) == 50
+
+
+def test_random_captions_name_so_many_right_and_so_many_wrong_things():
+    captions = random_captions(["ant", "key"], ["sun", "ox"], 2, 1, number=5)
+    assert len(captions) == 5 == sum(("an ant" in told) and ("a key" in told) for told in captions)
+    assert all(("a sun" in told) != ("an ox" in told) and told.count(",") == 1 for told in captions)
+    assert random_captions(["ant"], [], 1, 0, number=1) == ["an ant"]

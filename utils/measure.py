@@ -1,6 +1,7 @@
 """What the notebooks measure, and compare exercises with."""
 
 import functools
+import random
 import time
 import weakref
 from itertools import combinations
@@ -662,3 +663,37 @@ def turn_hue(drawing, degrees):
     hue, vividness, brightness = drawing.convert("HSV").split()
     hue = hue.point(lambda level: (level + round(degrees * 256 / 360)) % 256)
     return Image.merge("HSV", (hue, vividness, brightness)).convert("RGB")
+def three_questions(drawings, colours):
+    """Groups of pictures whose captions differ in one thing: the name, the colour of the paper, or the number of copies.
+
+    {name: PIL image}, {colour: (red, green, blue)} -> {question: (groups of pictures, groups of captions, one for each)}
+    """
+    one, few = {name: f"a drawing of a {name}" for name in drawings}, list(drawings)[:12]
+    on_colours = [[on_paper(drawings[name], paper) for paper in colours.values()] for name in few]
+    one_and_two = [[copies(drawing, number) for number in (1, 2)] for drawing in drawings.values()]
+    return {
+        f"which thing, of {len(drawings)}?": ([[*drawings.values()]], [[*one.values()]]),
+        f"which colour, of {len(colours)}?": (
+            on_colours,
+            [[f"{one[name]} on a {colour} background" for colour in colours] for name in few],
+        ),
+        "one or two?": (one_and_two, [[one[name], f"a drawing of {two_of(name)}"] for name in drawings]),
+    }
+
+
+def percent_matched(images, texts):
+    """How many percent of the images fit their own text best, of those in their group. -> number
+
+    `images`, `texts`: a tensor (pictures, width) for each group, picture 0 and text 0 belong together, and so on.
+    """
+    fits = [(some @ others.T).argmax(dim=1) == torch.arange(len(others)) for some, others in zip(images, texts)]
+    return 100 * torch.cat(fits).float().mean().item()
+
+
+def random_captions(there, absent, right, wrong, number=100):
+    """Captions that name `right` of the things that are there and `wrong` of those that aren't, in random order. -> list"""
+    chance, captions = random.Random(0), []
+    for _ in range(number):
+        named = chance.sample(there, right) + chance.sample(absent, wrong)
+        captions.append(english.join([one_of(name) for name in chance.sample(named, len(named))], final_sep=""))
+    return captions
