@@ -349,6 +349,8 @@ def test_a_turned_hue_goes_round_the_circle_and_leaves_white_alone():
     red, channel, blue = green.getpixel((0, 0))
     assert channel == 255 and red < 10 and blue < 10 and green.getpixel((1, 0)) == (255, 255, 255)
     assert turn_hue(drawing, 360).tobytes() == drawing.tobytes()
+
+
 def test_the_three_questions_have_a_picture_for_each_caption():
     drawings = {name: Image.new("RGB", (40, 40), "white") for name in ("key", "ox")}
     questions = three_questions(drawings, {"red": (255, 0, 0), "blue": (0, 0, 255)})

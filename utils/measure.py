@@ -663,6 +663,8 @@ def turn_hue(drawing, degrees):
     hue, vividness, brightness = drawing.convert("HSV").split()
     hue = hue.point(lambda level: (level + round(degrees * 256 / 360)) % 256)
     return Image.merge("HSV", (hue, vividness, brightness)).convert("RGB")
+
+
 def three_questions(drawings, colours):
     """Groups of pictures whose captions differ in one thing: the name, the colour of the paper, or the number of copies.
 
