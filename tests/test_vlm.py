@@ -235,5 +235,5 @@ def test_a_merge_that_makes_nothing_is_not_read_and_its_errors_are_its_own():
     def merge(model, seen, token_ids):
         return None
 
-    read = measure.reader_of(merge, 3)
+    read = measure.reader_of(merge, None, 3)
     assert read(None, None, None) is None and read.__wrapped__ is merge

@@ -610,14 +610,17 @@ def as_many_others(taken, first, generator):
     return largest(luck, int(taken[0].sum()))
 
 
-def reader_of(merge, prompt):
-    """A function of (VLM, what its tower sees, token ids) -> the logits of what `merge` makes of them, or None if nothing."""
+def reader_of(merge, reads, prompt):
+    """A function of (VLM, what its tower sees, token ids) -> the logits of what `merge` makes of them, or None if nothing.
+
+    The VLM `reads` gives them: it is none of the inputs, which a learner's `merge` may change.
+    """
 
     def read(model, seen, token_ids):
         sequence = merge(model, seen, token_ids)
         if sequence is not None:
-            reader = SimpleNamespace(merge=lambda *_: sequence, language_model=model.language_model)
-            return type(model).read(reader, seen, token_ids, prompt)
+            reader = SimpleNamespace(merge=lambda *_: sequence, language_model=reads.language_model)
+            return type(reads).read(reader, seen, token_ids, prompt)
 
     read.__wrapped__ = merge  # an error is reported in the learner's own lines
     return read
