@@ -7,7 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+<<<<<<< HEAD
 from utils import answers
+=======
+from utils import measure
+>>>>>>> hG
 from utils.errors import LessonError
 from utils.gemma import Gemma
 from utils.pictures import captioned_scenes
@@ -205,3 +209,47 @@ def test_a_vlm_that_is_not_there_is_one_clear_line(monkeypatch):
     monkeypatch.setenv("VLM_CHECKPOINT", "models/nowhere")
     with pytest.raises(LessonError, match="no model found: looked for .*models/nowhere; unset VLM_CHECKPOINT"):
         load_vlm()
+
+
+# What notebook 11 measures on it
+
+
+def test_rows_read_the_same_as_in_the_model_and_look_at_nothing_that_is_hidden_from_them(reference):
+    ours = load_parts(VisionLanguageModel(reference.config, reference.model.model.language_model), reference.model).eval()
+    image, caption = captioned_scenes()[1][3]
+    ids, prompt = reference.tokenize("describe", caption)
+    with torch.no_grad():
+        seen = ours.see(reference.preprocess(image))
+        whole = ours.read(seen, ids, prompt)
+    logits, looks = measure.read_and_look(ours, seen, ids, prompt)
+    assert torch.allclose(logits, whole[0, seen.shape[1] + prompt - 1 : -1], atol=1e-4)
+    assert looks.shape == (ids.shape[1] - prompt, seen.shape[1]) and looks.min() > 0
+    hidden = measure.largest(looks, 19)
+    changed, elsewhere = measure.read_and_look(ours, seen, ids, prompt, hidden)
+    assert elsewhere[hidden].max() == 0 and elsewhere[~hidden].min() > 0 and not torch.allclose(changed, logits)
+
+
+def test_as_many_others_are_drawn_and_first_those_that_come_first():
+    taken = torch.tensor([[True, True, False, False, False, False]]).repeat(50, 1)
+    first = torch.tensor([True, False, True, False, False, False])
+    others = measure.as_many_others(taken, first, torch.Generator().manual_seed(0))
+    assert (others.sum(dim=1) == 2).all() and not (others & taken).any() and others[:, 2].all()
+    assert others[:, 3:].any(dim=0).all(), "by chance, once there are no more of the first"
+
+
+def test_a_patch_shows_a_thing_if_it_has_another_colour_than_the_corner():
+    pixels = torch.full((2, 3, 32, 32), 0.5)
+    pixels[1, 2, 20, 3] = 1.0
+    assert measure.on_things(pixels, 16).tolist() == [4 * [False], [False, False, True, False]]
+
+
+def test_a_caption_is_right_to_the_letter_or_not_at_all():
+    assert measure.share_right(["a cat", "a dog", "two cat"], [(None, "a cat"), (None, "a  dog"), (None, "two cats")]) == 1 / 3
+
+
+def test_a_merge_that_makes_nothing_is_not_read_and_its_errors_are_its_own():
+    def merge(model, seen, token_ids):
+        return None
+
+    read = measure.reader_of(merge, None, 3)
+    assert read(None, None, None) is None and read.__wrapped__ is merge

@@ -699,3 +699,58 @@ def random_captions(there, absent, right, wrong, number=100):
         named = chance.sample(there, right) + chance.sample(absent, wrong)
         captions.append(english.join([one_of(name) for name in chance.sample(named, len(named))], final_sep=""))
     return captions
+
+
+def share_right(captions, scenes):
+    """How many captions are right to the letter. [sentences], [(picture, right caption)] -> 0 to 1"""
+    return sum(said == truth for said, (_, truth) in zip(captions, scenes)) / len(scenes)
+
+
+@torch.no_grad()
+def read_and_look(model, seen, token_ids, prompt, hidden=None):
+    """What a VLM's rows say that predict a token of the answer, and where on the picture they look.
+
+    seen (1, patches, width), token ids (1, tokens), how many of them are prompt; `hidden`, (patches) or (rows, patches) of
+    bool: what these rows, and they alone, may not look at.
+    -> logits (rows, vocabulary), attention (rows, patches), the mean of all layers and heads
+    """
+    sequence, patches = model.merge(seen, token_ids), seen.shape[1]
+    rows = slice(patches + prompt - 1, -1)  # the row before a token predicts it; the last row has nothing left to predict
+    may_look = prefix_mask(patches + prompt, sequence.shape[1])
+    if hidden is not None:
+        may_look[rows, :patches] &= ~hidden
+    options = {"position_ids": torch.arange(1, len(may_look) + 1)[None], "output_attentions": True}
+    run = model.language_model(inputs_embeds=sequence, attention_mask=added_mask(may_look), **options)
+    logits = run.last_hidden_state[0, rows] @ model.language_model.embed_tokens.weight.T
+    return logits, torch.cat(run.attentions).mean(dim=(0, 1))[rows, :patches]
+
+
+def on_things(pixels, patch):
+    """Which patches show more than the colour of the corner. (pictures, 3, height, width) -> (pictures, patches) of bool"""
+    unlike_corner = (pixels - pixels[..., :1, :1]).abs().amax(dim=1)
+    return F.max_pool2d(unlike_corner, patch).flatten(1) > 0.05
+
+
+def as_many_others(taken, first, generator):
+    """As many others as each row has taken, drawn at random, from `first` as long as there are any.
+
+    taken (rows, columns), first (columns), both of bool -> (rows, columns) of bool
+    """
+    luck = torch.rand(taken.shape, generator=generator) + first.float() - 2 * taken.float()
+    return largest(luck, int(taken[0].sum()))
+
+
+def reader_of(merge, reads, prompt):
+    """A function of (VLM, what its tower sees, token ids) -> the logits of what `merge` makes of them, or None if nothing.
+
+    The VLM `reads` gives them: it is none of the inputs, which a learner's `merge` may change.
+    """
+
+    def read(model, seen, token_ids):
+        sequence = merge(model, seen, token_ids)
+        if sequence is not None:
+            reader = SimpleNamespace(merge=lambda *_: sequence, language_model=reads.language_model)
+            return type(reads).read(reader, seen, token_ids, prompt)
+
+    read.__wrapped__ = merge  # an error is reported in the learner's own lines
+    return read
