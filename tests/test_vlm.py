@@ -7,11 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-<<<<<<< HEAD
-from utils import answers
-=======
-from utils import measure
->>>>>>> hG
+from utils import answers, measure
 from utils.errors import LessonError
 from utils.gemma import Gemma
 from utils.pictures import captioned_scenes
