@@ -292,9 +292,13 @@ def best_named(numbers, names, count=3):
 
 
 @torch.no_grad()
-def unit_vectors(tower, inputs):
-    """What a tower makes of many pictures or sentences, a few at a time: a vector of length 1 for each. -> (inputs, width)"""
-    return F.normalize(torch.cat([tower(few)[1] for few in inputs.split(14)]), dim=-1)
+def unit_vectors(tower, *inputs):
+    """What a tower makes of many pictures or sentences, a few at a time: a vector of length 1 for each. -> (pictures, width)
+
+    `inputs`: the tensors that the tower takes, each with a row for every picture or sentence.
+    """
+    batches = zip(*(tensor.split(14) for tensor in inputs))
+    return F.normalize(torch.cat([tower(*few)[1] for few in batches]), dim=-1)
 
 
 def judged(logits):

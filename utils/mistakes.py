@@ -1016,7 +1016,7 @@ GRID_ANGLES = [
 ]  # fmt: skip
 
 # stage "any patches": (PIL image, most, patch) -> patches (most, patch * patch * 3)
-CUT_ORDER, LARGEST = "permute(1, 3, 2, 4, 0)", "if math.prod(grid(scale)) <= most:"
+CUT_ORDER, LARGEST = "permute(1, 2, 3, 4, 0)", "if math.prod(grid(scale)) <= most:"
 
 
 def wrong_patches(change):
@@ -1033,10 +1033,10 @@ ANY_PATCHES = [
         ("width first", "height and width are exchanged: PIL's size is (width, height)", "generic",
          "patch_grid(image.height, image.width", "patch_grid(image.width, image.height"),
         ("column after column", "the patches are read column after column; they are read row after row", "generic",
-         CUT_ORDER, "permute(3, 1, 2, 4, 0)"),
-        ("patch turned", "height and width of each patch are exchanged", "generic", CUT_ORDER, "permute(1, 3, 4, 2, 0)"),
+         CUT_ORDER, "permute(2, 1, 3, 4, 0)"),
+        ("patch turned", "height and width of each patch are exchanged", "generic", CUT_ORDER, "permute(1, 2, 4, 3, 0)"),
         ("colours first", "each patch is flattened as (colour, row, column), as a convolution has it; NaFlex puts the colours last",
-         "weights of a convolution", CUT_ORDER, "permute(1, 3, 0, 2, 4)"),
+         "weights of a convolution", CUT_ORDER, "permute(1, 2, 0, 3, 4)"),
         ("not normalised", "the pixels stay in [0, 1]", "generic", ".astype(np.float32) - 0.5) / 0.5", ".astype(np.float32))"),
     ]
 ]  # fmt: skip
@@ -1071,8 +1071,8 @@ ANY_SHAPE = [
     Mistake("any shape", name, sentence, source, ModuleEdit(naflex, *changes, output=1))
     for name, sentence, source, *changes in [
         ("mask dropped", "the mask is dropped: padding is looked at like any patch", "mlx-vlm 2266", (HIDES, "masked_fill(mask & ~mask, ")),
-        ("head sees padding", "the mask is forgotten in the pooling head: the probe looks at padding", "generic", ("self.head(x, hidden)", "self.head(x, 0 * hidden)")),
-        ("layers see padding", "the mask is forgotten in the encoder layers; only the pooling head has it", "generic", ("layer(x, hidden)", "layer(x, 0 * hidden)")),
+        ("head sees padding", "the mask is forgotten in the pooling head: the probe looks at padding", "generic", ("self.head(x, added)", "self.head(x, 0 * added)")),
+        ("layers see padding", "the mask is forgotten in the encoder layers; only the pooling head has it", "generic", ("layer(x, added)", "layer(x, 0 * added)")),
         ("mask turned round", "the mask is turned round: only padding is looked at", "masks that are True where one may NOT look", (HIDES, "masked_fill(mask, ")),
         ("padding in place 0", "padding is given the vector of place 0 and looked at like any patch", "transformers' filling, without its mask",
          (HIDES, "masked_fill(mask & ~mask, "), (FILLED, f"place[:] = {RESIZES}[0]; {FILLED}")),

@@ -37,8 +37,8 @@ def cut(pixels, patch):
 
     (3, height, width) -> (patches, patch * patch * 3)
     """
-    grid = pixels.unflatten(2, (-1, patch)).unflatten(1, (-1, patch))  # 3, rows, patch, columns, patch
-    return grid.permute(1, 3, 2, 4, 0).flatten(0, 1).flatten(1)
+    grid = pixels.unfold(1, patch, patch).unfold(2, patch, patch)  # 3, rows, columns, patch, patch
+    return grid.permute(1, 2, 3, 4, 0).flatten(0, 1).flatten(1)
 
 
 def preprocess_any(images, most, patch):
@@ -145,13 +145,13 @@ class AnyShapeTower(nn.Module):
         self.head = MaskedPoolingHead(config)
 
     def forward(self, patches, grids, mask):
-        hidden = torch.zeros(mask.shape).masked_fill(~mask, torch.finfo(torch.float32).min)
-        hidden = hidden[:, None, None]  # (batch, 1, 1, most): for every head and query
+        added = torch.zeros(mask.shape).masked_fill(~mask, torch.finfo(torch.float32).min)
+        added = added[:, None, None]  # (batch, 1, 1, most): for every head and query
         x = self.embeddings(patches, grids)
         for layer in self.encoder["layers"]:
-            x = layer(x, hidden)
+            x = layer(x, added)
         x = self.post_layernorm(x)
-        return x, self.head(x, hidden)
+        return x, self.head(x, added)
 
 
 def flex_weights(weights):
