@@ -18,6 +18,7 @@ from utils.measure import (
     losses_by_stage,
     losses_of_small_namer,
     made_up_attention,
+    paint,
     percent_by_kind,
     pixel_shuffle,
     quarter_means,
@@ -290,3 +291,12 @@ def test_a_captions_words_are_numbers_names_and_a_colour():
     assert [piece for piece, kind in zip(pieces, kinds) if kind == "colour"] == [" red"]
     found = percent_by_kind([True, False, True, *7 * [False]], kinds)
     assert found == pytest.approx({"name": 0, "number": 50, "colour": 0, "the rest": 20})
+
+
+def test_paint_gives_a_drawing_one_hue_and_leaves_what_has_none():
+    drawing = Image.new("RGB", (3, 1), "white")
+    drawing.putpixel((0, 0), (255, 0, 0))
+    drawing.putpixel((1, 0), (0, 0, 128))
+    first, second, white = paint(drawing, 85).get_flattened_data()
+    assert first[1] == 255 and second[1] == 128 and max(first[0], first[2], second[0], second[2]) < 3
+    assert white == (255, 255, 255)

@@ -569,3 +569,9 @@ def on_paper(picture, colour):
     picture = picture.copy()
     ImageDraw.floodfill(picture, (0, 0), colour, thresh=60)
     return picture
+
+
+def paint(drawing, hue):
+    """The drawing in one hue, from 0 to 255; white, grey and black stay as they are. -> PIL image"""
+    _, vividness, brightness = drawing.convert("HSV").split()
+    return Image.merge("HSV", (Image.new("L", drawing.size, hue), vividness, brightness)).convert("RGB")
