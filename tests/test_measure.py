@@ -21,6 +21,7 @@ from utils.measure import (
     losses_of_linear_namer,
     losses_of_small_namer,
     made_up_attention,
+    paint,
     percent_by_kind,
     percent_matched,
     pixel_shuffle,
@@ -374,3 +375,10 @@ def test_random_captions_name_so_many_right_and_so_many_wrong_things():
     assert len(captions) == 5 == sum(("an ant" in told) and ("a key" in told) for told in captions)
     assert all(("a sun" in told) != ("an ox" in told) and told.count(",") == 1 for told in captions)
     assert random_captions(["ant"], [], 1, 0, number=1) == ["an ant"]
+def test_paint_gives_a_drawing_one_hue_and_leaves_what_has_none():
+    drawing = Image.new("RGB", (3, 1), "white")
+    drawing.putpixel((0, 0), (255, 0, 0))
+    drawing.putpixel((1, 0), (0, 0, 128))
+    first, second, white = paint(drawing, 85).get_flattened_data()
+    assert first[1] == 255 and second[1] == 128 and max(first[0], first[2], second[0], second[2]) < 3
+    assert white == (255, 255, 255)

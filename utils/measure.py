@@ -758,3 +758,7 @@ def reader_of(merge, reads, prompt):
 
     read.__wrapped__ = merge  # an error is reported in the learner's own lines
     return read
+def paint(drawing, hue):
+    """The drawing in one hue, from 0 to 255; white, grey and black stay as they are. -> PIL image"""
+    _, vividness, brightness = drawing.convert("HSV").split()
+    return Image.merge("HSV", (Image.new("L", drawing.size, hue), vividness, brightness)).convert("RGB")

@@ -384,7 +384,7 @@ def show_toy(corners, groups, alt, title):
         for name, point in points.items():
             axis.annotate(name, point, xytext=(8, 6), textcoords="offset points")
     axis.set(title=title, xlabel="yellow", ylabel="round")
-    axis.margins(0.15)
+    axis.margins(x=0.22, y=0.15)  # room for the names
     axis.legend(loc="upper right")
     show(figure, alt)
 
@@ -426,51 +426,11 @@ def show_steps(maps, alt, colour):
     show(figure, alt)
 
 
-def outline(points):
-    """The corners of the smallest convex polygon round points in the plane (Andrew's monotone chain). (points, 2) array"""
-
-    def half(points):
-        chain = []
-        for point in points:
-            while len(chain) > 1 and np.linalg.det([chain[-1] - chain[-2], point - chain[-1]]) <= 0:
-                chain.pop()
-            chain.append(point)
-        return chain[:-1]
-
-    points = sorted(map(tuple, points))
-    return np.array(half(map(np.array, points)) + half(map(np.array, points[::-1])))
-
-
-def show_hull(values, results, alt):
-    """Values (tokens, 2) with the polygon that holds them, and results (tokens, 2)."""
-    figure, axis = plt.subplots(figsize=(6.4, 4.4))
-    axis.fill(*outline(np.asarray(values)).T, color=COLOURS["value"], alpha=0.15)
-    for points, marker, colour, label in zip((values, results), "os", ("value", "query"), ("values", "results")):
-        axis.scatter(*np.asarray(points).T, marker=marker, color=COLOURS[colour], s=18, label=label, zorder=3)
-    axis.set(title="Seen from the side where the values spread most", xlabel="first direction", ylabel="second direction")
-    axis.legend()
-    show(figure, alt)
-
-
 def show_weights(matrices, alt):
     """Whole matrices of attention weights, bright from ten equal shares on. `matrices`: {title: (tokens, tokens)}."""
     limits = 0, 10 / len(next(iter(matrices.values())))
     axes = {"xlabel": "token that is looked at", "ylabel": "token that looks"}
     show_maps(matrices, alt, colour="attention weight", limits=limits, size=4.2, **axes)
-
-
-def show_squares(sides, alt, label):
-    """Square matrices drawn to scale, one beside the other. `sides`: {title: rows and columns}; `label`: what these are."""
-    figure, axis = plt.subplots(figsize=(11, 4.4))
-    left, longest = 0, max(sides.values())
-    for title, side in sides.items():
-        axis.add_patch(plt.Rectangle((left, 0), side, side, facecolor=SLATE))
-        text = f"{title}\n{side:,} {label}\n{side**2:,} scores"
-        axis.text(left + side / 2, side + 0.03 * longest, text, ha="center", va="bottom")
-        left += max(side, 0.4 * longest) + 0.1 * longest
-    axis.set(xlim=(-0.25 * longest, left), ylim=(0, 1.3 * longest), aspect="equal")
-    axis.axis("off")
-    show(figure, alt)
 
 
 def show_sizes(groups, alt, xlabel, ylabel):
