@@ -375,6 +375,8 @@ def test_random_captions_name_so_many_right_and_so_many_wrong_things():
     assert len(captions) == 5 == sum(("an ant" in told) and ("a key" in told) for told in captions)
     assert all(("a sun" in told) != ("an ox" in told) and told.count(",") == 1 for told in captions)
     assert random_captions(["ant"], [], 1, 0, number=1) == ["an ant"]
+
+
 def test_paint_gives_a_drawing_one_hue_and_leaves_what_has_none():
     drawing = Image.new("RGB", (3, 1), "white")
     drawing.putpixel((0, 0), (255, 0, 0))

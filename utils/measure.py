@@ -758,6 +758,8 @@ def reader_of(merge, reads, prompt):
 
     read.__wrapped__ = merge  # an error is reported in the learner's own lines
     return read
+
+
 def paint(drawing, hue):
     """The drawing in one hue, from 0 to 255; white, grey and black stay as they are. -> PIL image"""
     _, vividness, brightness = drawing.convert("HSV").split()
