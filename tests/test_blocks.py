@@ -1,5 +1,6 @@
 """Every block equals transformers' own; every known mistake in a block is caught, and called by its own name."""
 
+import copy
 import os
 import platform
 import subprocess
@@ -9,7 +10,7 @@ from utils import mistakes
 from utils.answers import CaptionJudge
 from utils.checks import CheckError, compare
 from utils.gemma import Gemma, GroupedQueryAttention, RMSNorm
-from utils.measure import at_every_place, clip_loss, pool_in_torchs_order
+from utils.measure import at_every_place, clip_loss, mean_distance, pool_in_torchs_order
 from utils.mistakes import CATALOGUE, EQUIVALENT, Edit, explain, put_together
 from utils.parity import random_model
 from utils.siglip import AttentionHead, SigLIP, TrimmedTower, VisionTransformer, sigmoid_loss
@@ -190,6 +191,10 @@ def stages(pair, pixels, two_towers, tiny_vlm, gemma_stages):
         # One head of transformers' layer: its slice of the projections, through torch's own attention.
         projections = [getattr(their_layer.self_attn, name)(x)[..., 16:32] for name in ("q_proj", "k_proj", "v_proj")]
         head = torch.nn.functional.scaled_dot_product_attention(*projections)
+        silent = copy.deepcopy(their_layer.self_attn)
+        silent.out_proj.weight[:, 16:32] = 0  # nobody hears head 1
+        looks, places = torch.rand(9, 9).softmax(dim=-1), [complex(i // 3, i % 3) for i in range(9)]
+        far = torch.tensor([sum(looks[i, j] * abs(places[i] - places[j]) for j in range(9)) for i in range(9)])
         trimmed = TrimmedTower(theirs.config)
         trimmed.load_state_dict({name: ours.state_dict()[name] for name in trimmed.state_dict()})
         small = x / 1000  # shows where eps stands
@@ -197,7 +202,9 @@ def stages(pair, pixels, two_towers, tiny_vlm, gemma_stages):
             "embeddings": ((ours.embeddings, pixels), whole.hidden_states[0]),
             "put together": ((cut(pixels[:1], theirs.config.patch_size),), pixels[:1]),
             "attention head": ((head_of(layer.self_attn, theirs.config), x), head),
+            "mean distance": ((looks,), far),
             "attention": ((layer.self_attn, x), attended),
+            "without head": ((layer.self_attn, x, 1), silent(x)[0]),
             "MLP": ((layer.mlp, x), their_layer.mlp(x)),
             "layer norm": ((layer.layer_norm1, small), their_layer.layer_norm1(small)),
             "encoder layer": ((layer, x), their_layer(x, None)),
@@ -250,6 +257,8 @@ def test_the_right_block_passes_and_is_no_mistake(stage, stages, capsys):
             "VLM loss": answer_loss,
             "VLM log probability": mistakes.summed,
         }
+        functions["mean distance"] = mean_distance
+        functions["without head"] = lambda block, x, head: mistakes.silenced(block, x, "values", slice(None), head)
         functions["hidden patches"] = lambda head, x, hidden: head(x[:, ~hidden])
         functions["grid angles"] = mistakes.grid_angles
         functions["put together"] = put_together((2, 0, 3, 1, 4))
@@ -260,6 +269,8 @@ def test_the_right_block_passes_and_is_no_mistake(stage, stages, capsys):
     # torch's own attention, which pools there, multiplies keys and values with one matrix.
     reordered = stage in (
         "attention head",
+        "mean distance",
+        "without head",
         "VLM loss",
         "VLM log probability",
         "pooling head",

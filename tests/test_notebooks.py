@@ -195,7 +195,7 @@ WRONG_ANSWERS = {
     ],
     "mean_distance": [
         ("def mean_distance(w): return measure.mean_distance(w).mean()", "the shape is (), it should be (196)"),
-        ("def mean_distance(w): return measure.mean_distance(w.T)", "away from the reference"),
+        ("def mean_distance(w): return measure.mean_distance(w.T)", "the sum runs over the patches that look"),
         (
             "def mean_distance(w):\n"
             "    places = torch.cartesian_prod(torch.arange(side), torch.arange(side)).float()\n"
@@ -207,7 +207,7 @@ WRONG_ANSWERS = {
             "    line = torch.arange(len(w) ** 0.5)\n"
             "    places = torch.cartesian_prod(line, line)\n"
             "    return (w * torch.cdist(places, places, p=1)).sum(-1)",
-            "away from the reference",
+            "in steps along rows and columns",
         ),
     ],
     "join_heads": [
@@ -242,13 +242,13 @@ WRONG_ANSWERS = {
         ),
     ],
     "without_head": [
-        ("def without_head(block, x, head): return block(x)", "away from the reference"),
+        ("def without_head(block, x, head): return block(x)", "no head is silent"),
         (
             "def without_head(block, x, head):\n"
             "    k = merged.clone()\n"
             "    k[..., head::block.heads] = 0\n"
             "    return block.out_proj(k)",
-            "away from the reference",
+            "from all over the width",
         ),
         (
             "def without_head(block, x, head):\n"
@@ -269,7 +269,7 @@ WRONG_ANSWERS = {
             "    size = block.out_proj.in_features // block.heads\n"
             "    block.v_proj.weight[size * head : size * (head + 1)] = 0\n"
             "    return block(x)",
-            "away from the reference",
+            "keep their bias",
         ),
     ],
     "layer_norm": [

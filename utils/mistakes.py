@@ -319,6 +319,72 @@ ATTENTION = [
     ]
 ]  # fmt: skip
 
+
+# stage "mean distance": (weights (patches, patches),) -> (patches)
+def distances(weights, p=2):
+    line = torch.arange(round(len(weights) ** 0.5)).float()
+    places = torch.cartesian_prod(line, line)
+    return torch.cdist(places, places, p=p)
+
+
+MEAN_DISTANCE = [
+    Mistake("mean distance", name, sentence, "generic", wrong)
+    for name, sentence, wrong in [
+        ("steps", "the distance is counted in steps along rows and columns; it is the straight line",
+         lambda weights: (weights * distances(weights, 1)).sum(dim=-1)),
+        ("squares", "the distances are squared", lambda weights: (weights * distances(weights) ** 2).sum(dim=-1)),
+        ("not weighted", "the distances aren't weighted by the attention", lambda weights: distances(weights).mean(dim=-1)),
+        ("divided again", "the products are averaged; the weights are shares already, so their sum is the mean",
+         lambda weights: (weights * distances(weights)).mean(dim=-1)),
+        ("over those that look", "the sum runs over the patches that look (dim=0); each row belongs to one that looks (dim=-1)",
+         lambda weights: (weights * distances(weights)).sum(dim=0)),
+    ]
+]  # fmt: skip
+
+
+# stage "without head": (MultiHeadAttention, x, head) -> shape of x
+def silenced(block, x, part, *where):
+    """The block's result with some of the parts "queries", "keys", "values" (batch, heads, tokens, head width) set to zero."""
+    projections = block.q_proj, block.k_proj, block.v_proj
+    parts = [siglip.split_heads(linear(x), block.heads).clone() for linear in projections]
+    parts[("queries", "keys", "values").index(part)][where] = 0
+    return block.out_proj(siglip.merge_heads(siglip.attend(*parts)))
+
+
+def with_zeros(block, x, name, *where):
+    """The block's result with some of its numbers set to zero."""
+    wrong = copy.deepcopy(block).requires_grad_(False)
+    wrong.get_parameter(name)[where] = 0
+    return wrong(x)
+
+
+def numbers_of(block, head):
+    size = block.out_proj.in_features // block.heads
+    return slice(head * size, (head + 1) * size)
+
+
+ALL = slice(None)
+WITHOUT_HEAD = [
+    Mistake("without head", name, sentence, "generic", wrong)
+    for name, sentence, wrong in [
+        ("nothing silent", "no head is silent", lambda block, x, head: block(x)),
+        ("queries silent", "the head's queries are zero; then it still hands over something, in equal shares",
+         lambda block, x, head: silenced(block, x, "queries", ALL, head)),
+        ("a token silent", "one token's values are zero in all heads; the heads are axis 1, the tokens axis 2",
+         lambda block, x, head: silenced(block, x, "values", ALL, ALL, head)),
+        ("others silent", "the other heads are silent, and this one isn't",
+         lambda block, x, head: silenced(block, x, "values", ALL, [i for i in range(block.heads) if i != head])),
+        ("value bias left", "the head's values keep their bias",
+         lambda block, x, head: with_zeros(block, x, "v_proj.weight", numbers_of(block, head))),
+        ("rows", "rows of out_proj's weight are zero; what a head hands over meets its columns",
+         lambda block, x, head: with_zeros(block, x, "out_proj.weight", numbers_of(block, head))),
+        ("heads interleaved", "the head's numbers are taken from all over the width, not from one block",
+         lambda block, x, head: with_zeros(block, x, "out_proj.weight", ALL, slice(head, None, block.heads))),
+        ("bias subtracted", "out_proj's bias is subtracted along with what the head contributes",
+         lambda block, x, head: silenced(block, x, "values", ALL, head) - block.out_proj.bias),
+    ]
+]  # fmt: skip
+
 # stage "MLP": (MLP, x) -> shape of x
 GELU = 'F.gelu(self.fc1(x), approximate="tanh")'
 MLP = [
@@ -1170,7 +1236,7 @@ CLASS_MEANS = [
 ]  # fmt: skip
 
 CATALOGUE = [
-    *PREPROCESSING, *EMBEDDINGS, *PUT_TOGETHER, *ATTENTION_HEAD, *ATTENTION, *MLP, *LAYER_NORM, *ENCODER_LAYER, *ENCODER,
+    *PREPROCESSING, *EMBEDDINGS, *PUT_TOGETHER, *ATTENTION_HEAD, *MEAN_DISTANCE, *ATTENTION, *WITHOUT_HEAD, *MLP, *LAYER_NORM, *ENCODER_LAYER, *ENCODER,
     *POOLING_HEAD, *HIDDEN_PATCHES, *LAST_HIDDEN_STATE, *POOLED_VECTOR, *TRIMMED_TOWER, *PIXEL_SHUFFLE, *TEXT_VECTOR, *EVERY_PLACE,
     *LOGITS, *PROBABILITIES, *LOSS, *CLIP_LOSS, *LOSS_GRADIENT, *RMS_NORM, *GROUPED_QUERIES, *GEMMA_LAYER, *GRID_ANGLES,
     *ANY_PATCHES, *ANY_TABLE, *ANY_SHAPE,

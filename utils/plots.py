@@ -172,16 +172,20 @@ def show_maps(maps, alt, columns=4, colour="value", xlabel="column (patches)", y
     show(figure, alt, photographs=max(numbers.shape.numel() for numbers in maps.values()) > 1000)  # noise is large as a PNG
 
 
-def name_axis(axis, names, down):
-    """Put names or small PIL images where an axis's numbers stand; `down`: along the left side, else along the top."""
+def name_axis(axis, names, down, cell=0):
+    """Put names or small PIL images where an axis's numbers stand; `down`: along the left side, else along the top.
+
+    `cell`: how wide a cell is, in inches. Names along the top that don't fit are slanted.
+    """
     places, side = range(len(names)), axis.yaxis if down else axis.xaxis
     pictures = not isinstance(names[0], str)
     side.set_ticks(places, len(names) * [""] if pictures else names)
     if not down:
         axis.xaxis.tick_top()
-        axis.tick_params(axis="x", rotation=25)
+        slanted = not pictures and max(map(len, names)) * 0.085 > cell  # inches that a letter takes
+        axis.tick_params(axis="x", rotation=25 if slanted else 0)
         for label in axis.get_xticklabels():
-            label.set_ha("left")
+            label.set_ha("left" if slanted else "center")
     for place, picture in zip(places, names) if pictures else ():
         small = OffsetImage(np.asarray(picture.convert("RGB").resize((128, 128))), zoom=0.22)
         where, corner = ((-0.6, place), (1, 0.5)) if down else ((place, -0.6), (0.5, 0))
@@ -206,19 +210,21 @@ def show_matrices(matrices, alt, size=2.2, one_scale=False, xlabel="column", yla
     for axis, (title, matrix) in zip(axes[0], matrices.items()):
         low, high = (lowest, highest) if one_scale else (matrix.min(), matrix.max())
         axis.imshow(matrix, cmap="cividis", aspect="equal" if names else "auto", vmin=low, vmax=high)
-        middle, decimals = (low + high) / 2, 0 if (matrix == matrix.round()).all() else 2
+        light, decimals = low + 0.58 * (high - low), 0 if (matrix == matrix.round()).all() else 2
         for (row, column), number in np.ndenumerate(matrix):
-            ink = "black" if number > middle else "white"
+            ink = "black" if number > light else "white"
             axis.text(column, row, written(number, decimals), ha="center", va="center", color=ink, fontsize=10)
         axis.set_title(title)
         axis.tick_params(length=0)
         if names:
             down, along = names[list(matrices).index(title)] if isinstance(names, list) else names
             name_axis(axis, down, down=True)
-            name_axis(axis, along, down=False)
+            name_axis(axis, along, down=False, cell=cell)
         else:
             axis.set(xticks=range(matrix.shape[1]), yticks=range(matrix.shape[0]), xlabel=xlabel)
-    if not names:
+    if names:
+        figure.align_titles()
+    else:
         axes[0, 0].set_ylabel(ylabel)
     show(figure, alt)
 
