@@ -195,7 +195,7 @@ def multi_head():
     arrow(axis, (9.45, 1.8), (10.15, 1.8))
     label(axis, 8.6, 1.05, "heads × head width = width", 10)
     label(axis, 11.0, 1.05, "(tokens, width)", 10)
-    label(axis, 5.75, 2.4, "its own weights, its own pattern", 10)
+    label(axis, 5.75, 2.4, "its own weights, its own look", 10)
     save(figure, "multi_head_attention")
 
 

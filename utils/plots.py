@@ -288,22 +288,29 @@ def show_lines(panels, alt, xlabel, ylabel, log=False, height=3.0, level=None, j
     show(figure, alt)
 
 
-def show_bars(panels, alt, ylabel, xlabel="", height=2.6, level=None, stacked=False):
+def show_bars(panels, alt, ylabel, xlabel="", height=2.6, level=None, stacked=False, paired=False):
     """Bars. `panels`: {title: {label: number}}, side by side with the same axis, or one above the other if `stacked`.
 
-    `level`: (label, y) of a horizontal line to compare with.
+    `level`: (label, y) of a horizontal line to compare with. `paired`: two panels in one, bar beside bar.
     """
-    rows, columns = (len(panels), 1) if stacked else (1, len(panels))
+    rows, columns = (1, 1) if paired else (len(panels), 1) if stacked else (1, len(panels))
     figure, axes = plt.subplots(rows, columns, figsize=(11, rows * height), squeeze=False, sharey=True)
     values = [abs(float(number)) for bars in panels.values() for number in bars.values()]
     # Whole numbers as they are, others with one decimal, or as many as the largest needs for two digits; all alike.
     decimals = 0 if all(number.is_integer() for number in values) else max(1, 1 - int(np.floor(np.log10(max(values)))))
-    for axis, (title, bars) in zip(axes.flat, panels.items()):
-        drawn = axis.bar([str(label) for label in bars], list(bars.values()), color=SLATE)
+    for index, (title, bars) in enumerate(panels.items()):
+        axis, places = axes[0, 0] if paired else axes.flat[index], np.arange(len(bars))
+        style = {"color": SLATE, "label": title if paired else None}
+        if paired:
+            places, style["width"], style["alpha"] = places + 0.4 * (index - 0.5), 0.4, 0.5 if index else 1
+        drawn = axis.bar(places, list(bars.values()), **style)
+        axis.set_xticks(range(len(bars)), [str(label) for label in bars])
         numbers = axis.bar_label(drawn, fmt=lambda number: written(number, decimals), fontsize=10, padding=1)
         axis.margins(y=0.12)  # room for the numbers
-        axis.set_title(title)
+        axis.set_title("" if paired else title)
         axis.set_xlabel(xlabel)
+        if paired:
+            axis.legend()
         if level:
             axis.axhline(level[1], color=COLOURS["query"], linestyle=":", linewidth=2, label=level[0])
             for number in numbers:  # it stays legible where the line runs through it
