@@ -45,6 +45,7 @@ from utils.measure import (
     tried_tower,
     turn_hue,
     unit_vectors,
+    wins,
 )
 from utils.pictures import captioned_scenes, shrunk, varied
 from utils.reference import load_vlm
@@ -172,6 +173,11 @@ def test_what_is_kept_inside_is_the_mean_of_the_patches_asked():
     drawing = torch.tensor([0, 0, 1, 1])
     assert kept_inside(looks[None], drawing, [0, 1]).tolist() == [0.75]
     assert kept_inside(looks, drawing, [2, 3]).item() == 0.5
+
+
+def test_a_right_answer_wins_where_it_fits_better_than_a_wrong_one():
+    fit = torch.tensor([[3.0, 2, 1], [3, 2, 1], [0, 0, 0]])
+    assert wins(fit, torch.tensor([0, 1, 2])) == pytest.approx(100 * (2 + 1 + 0) / 6)
 
 
 def test_the_best_numbers_come_largest_first_with_their_names():

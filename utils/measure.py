@@ -78,6 +78,15 @@ def given(look, pixel_values, patch):
     return 100 * torch.stack([to[drawn & (drawing == index)].mean(dim=0) for index in range(4)])
 
 
+def wins(fit, right):
+    """How often a question's right answer fits better than one of the wrong ones, in percent.
+
+    fit (questions, answers), right (questions): the place of the right answer -> number
+    """
+    beaten = fit.gather(1, right[:, None]) > fit
+    return 100 * beaten.sum().item() / (beaten.numel() - len(beaten))
+
+
 def quarters(side):
     """Which of four drawings, two above, two below, each patch lies in, and the patch in the middle of each.
 
