@@ -891,6 +891,12 @@ RMS_NORM = [
     Mistake("RMS norm", name, sentence, source, GemmaEdit(change))
     for name, sentence, source, change in [
         *NORM,
+        ("variance of width - 1", "this is LayerNorm, and its var() divides by width - 1; RMSNorm subtracts no mean",
+         "habit from LayerNorm", ("normed = wide", "mean_square = wide.var(dim=-1, keepdim=True); normed = (wide - wide.mean(dim=-1, keepdim=True))")),
+        ("standard deviation", "this is LayerNorm: the mean is subtracted and std() divides; RMSNorm subtracts no mean",
+         "habit from LayerNorm", (f"wide * {ROOT_MEAN_SQUARE}", "(wide - wide.mean(dim=-1, keepdim=True)) / (wide.std(dim=-1, keepdim=True) + self.eps)")),
+        ("only the numerator centred", "the size is right, but the mean is subtracted before the division; RMSNorm only divides",
+         "habit from LayerNorm", ("normed = wide", "normed = (wide - wide.mean(dim=-1, keepdim=True))")),
         ("eps outside the root", "eps is added to the root; it belongs to the mean square, inside the root",
          "generic", (ROOT_MEAN_SQUARE, "(mean_square.sqrt() + self.eps).reciprocal()")),
         ("no eps", "eps is forgotten",
@@ -943,6 +949,10 @@ GROUPED_QUERIES = [
         ("keys and values repeated as a whole", "keys and values are repeated as a whole (1, 2, 1, 2); heads side by side share them (1, 1, 2, 2)",
          "repeat in place of repeat_interleave", ("keys.repeat_interleave(times, dim=1)", "keys.repeat(1, times, 1, 1)"),
          ("values.repeat_interleave(times, dim=1)", "values.repeat(1, times, 1, 1)")),
+        ("queries out of order", "the queries' heads are put in another order, to meet the repeated keys, and never put back",
+         "mending the order of the keys at the other end", ("keys.repeat_interleave(times, dim=1)", "keys.repeat(1, times, 1, 1)"),
+         ("values.repeat_interleave(times, dim=1)", "values.repeat(1, times, 1, 1)"),
+         (LOOKED, f"queries = queries.unflatten(1, (-1, times)).transpose(1, 2).flatten(1, 2); {LOOKED}")),
         ("keys repeated as a whole", "the keys are repeated as a whole (1, 2, 1, 2), the values head by head (1, 1, 2, 2)",
          "repeat in place of repeat_interleave", ("keys.repeat_interleave(times, dim=1)", "keys.repeat(1, times, 1, 1)")),
         ("values repeated as a whole", "the values are repeated as a whole (1, 2, 1, 2), the keys head by head (1, 1, 2, 2)",
@@ -999,6 +1009,11 @@ GRID_ANGLES = [
         "cutting rope_angles of the whole head width in two", lambda side, head_width, theta: torch.where(
             torch.arange(head_width // 2) < head_width // 4, (torch.arange(side * side) // side)[:, None],
             (torch.arange(side * side) % side)[:, None]) * gemma.rope_angles(torch.ones(1), head_width, theta),
+    ),
+    Mistake(
+        "grid angles", "counted from 1", "rows and columns are counted from 1; here they start at 0",
+        "PaliGemma counts its places from 1", lambda side, head_width, theta: (
+            grid_angles(side, head_width, theta) + gemma.rope_angles(torch.ones(1), head_width // 2, theta).repeat(1, 2)),
     ),
     Mistake(
         "grid angles", "rows only", "both halves are turned by the row: the column is lost",
