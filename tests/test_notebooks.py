@@ -729,7 +729,7 @@ WRONG_ANSWERS = {
             "    tower = TrimmedTower(config)\n"
             "    tower.load_state_dict({name: weights[name] for name in tower.state_dict()})\n"
             "    return tower",
-            "layers in the config",
+            "layers in the given config",
         ),
         (
             "def first_layers(config, weights, layers):\n"

@@ -500,6 +500,12 @@ LAST_HIDDEN_STATE = [
         ("no post layer norm", "the last layer norm is missing: these are the encoder's hidden states",
          "transformers#26142", "self.encoder(x)"),
         ("post layer norm twice", "the last layer norm is applied twice", "generic", "self.post_layernorm(self.post_layernorm(self.encoder(x)))"),
+        ("norm after each layer", "the last layer norm is applied after each layer; it comes once, after the last", "a loop that norms",
+         "nn.Sequential(*[part for layer in self.encoder.layers for part in (layer, self.post_layernorm)])(x)"),
+        ("norm before each layer", "the last layer norm is applied before each layer; it comes once, after the last", "a loop that norms",
+         "nn.Sequential(*[part for layer in self.encoder.layers for part in (self.post_layernorm, layer)])(x)"),
+        ("norm on the embeddings", "the last layer norm is applied to the embeddings; it comes after the last layer",
+         "its place confused", "self.encoder(self.post_layernorm(x))"),
         ("another norm's weights", "the last layer norm has the pooling head's weights", "a wrong key when loading", "self.head.layernorm(self.encoder(x))"),
     ]
 ]  # fmt: skip
@@ -544,6 +550,14 @@ PIXEL_SHUFFLE = [
     Mistake(
         "pixel shuffle", "column after column", "a square is read as top left, bottom left, top right, bottom right; read it row after row",
         "generic", lambda sequence: squares_of(sequence, (0, 1, 3, 4, 2, 5)),
+    ),
+    Mistake(
+        "pixel shuffle", "numbers interleaved", "the four patches' numbers take turns in the token; one patch should follow the other",
+        "F.pixel_unshuffle", lambda sequence: squares_of(sequence, (0, 1, 3, 5, 2, 4)),
+    ),
+    Mistake(
+        "pixel shuffle", "tokens column after column", "the new tokens come column after column; they should stay in reading order",
+        "generic", lambda sequence: squares_of(sequence, (0, 3, 1, 2, 4, 5)),
     ),
 ]  # fmt: skip
 
