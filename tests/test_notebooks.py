@@ -742,7 +742,7 @@ WRONG_ANSWERS = {
         ),
     ],
     "mended_norm": [
-        ("def mended_norm(vision, x): return broken(vision, x)", "away from the reference"),
+        ("def mended_norm(vision, x): return broken(vision, x)", "the last layer norm is applied after each layer"),
         (
             "def mended_norm(vision, x): return vision(x, output_hidden_states=True).hidden_states[-1]",
             "the last layer norm is missing",
