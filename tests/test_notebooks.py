@@ -687,7 +687,7 @@ WRONG_ANSWERS = {
         ("def log_probability(logits, ids, n): return torch.tensor([-1.0])", "the shape is (1), it should be ()"),
     ],
     "pixel_shuffle": [
-        ("def pixel_shuffle(sequence): return sequence", "the shape is (1, 16, 1), it should be (1, 4, 4)"),
+        ("def pixel_shuffle(sequence): return sequence", "the shape is (1, 16, 2), it should be (1, 4, 8)"),
         (
             "def pixel_shuffle(sequence): return sequence.reshape(len(sequence), -1, 4 * sequence.shape[-1])",
             "four patches in a row are joined; they should form a square of 2 x 2",
@@ -703,6 +703,19 @@ WRONG_ANSWERS = {
             "def pixel_shuffle(sequence):\n"
             "    grid = sequence.mT.reshape(len(sequence), -1, 4, 4)\n"
             "    return F.pixel_unshuffle(grid, 2).flatten(2).mT",
+            "the four patches' numbers take turns in the token",
+        ),
+        (
+            "def pixel_shuffle(sequence):\n"
+            "    half = round(sequence.shape[1] ** 0.5) // 2\n"
+            "    squares = sequence.view(len(sequence), half, 2, half, 2, -1)\n"
+            "    return squares.permute(0, 3, 1, 2, 4, 5).reshape(len(sequence), half * half, -1)",
+            "the new tokens come column after column",
+        ),
+        (
+            "def pixel_shuffle(sequence):\n"
+            "    squares = sequence.view(len(sequence), 2, 2, 2, 2, -1)\n"
+            "    return squares.transpose(2, 3).reshape(len(sequence), 4, -1)",
             "It is right above, but not for another input",
         ),
     ],
