@@ -527,6 +527,20 @@ WRONG_ANSWERS = {
             "each token has a size of its own",
         ),
         (
+            "def rms_norm(x, weight, eps):\n"
+            "    return (x - x.mean(-1, True)) / (x.var(-1, keepdim=True) + eps).sqrt() * (1 + weight)",
+            "var() divides by width - 1",
+        ),
+        (
+            "def rms_norm(x, weight, eps):\n    return (x - x.mean(-1, True)) / (x.std(-1, keepdim=True) + eps) * (1 + weight)",
+            "std() divides",
+        ),
+        (
+            "def rms_norm(x, weight, eps):\n"
+            "    return (x - x.mean(-1, True)) / (x.square().mean(-1, True) + eps).sqrt() * (1 + weight)",
+            "the size is right, but the mean is subtracted",
+        ),
+        (
             "def rms_norm(x, weight, eps): return F.rms_norm(x, weight.shape, 1 + weight, 1e-6)",
             "It is right above, but not for another input",
         ),
@@ -562,6 +576,12 @@ WRONG_ANSWERS = {
         ),
     ],
     "grid_angles": [
+        (
+            "def grid_angles(side, width, theta):\n"
+            "    one = rope_angles(torch.ones(1), width // 2, theta).repeat(1, 2)\n"
+            "    return right_grid_angles(side, width, theta) + one",
+            "counted from 1",
+        ),
         (
             "def grid_angles(side, width, theta): return right_grid_angles(side, width, theta).roll(width // 4, dims=1)",
             "are exchanged",
