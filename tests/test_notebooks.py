@@ -527,6 +527,20 @@ WRONG_ANSWERS = {
             "each token has a size of its own",
         ),
         (
+            "def rms_norm(x, weight, eps):\n"
+            "    return (x - x.mean(-1, True)) / (x.var(-1, keepdim=True) + eps).sqrt() * (1 + weight)",
+            "var() divides by width - 1",
+        ),
+        (
+            "def rms_norm(x, weight, eps):\n    return (x - x.mean(-1, True)) / (x.std(-1, keepdim=True) + eps) * (1 + weight)",
+            "std() divides",
+        ),
+        (
+            "def rms_norm(x, weight, eps):\n"
+            "    return (x - x.mean(-1, True)) / (x.square().mean(-1, True) + eps).sqrt() * (1 + weight)",
+            "the size is right, but the mean is subtracted",
+        ),
+        (
             "def rms_norm(x, weight, eps): return F.rms_norm(x, weight.shape, 1 + weight, 1e-6)",
             "It is right above, but not for another input",
         ),
@@ -562,6 +576,12 @@ WRONG_ANSWERS = {
         ),
     ],
     "grid_angles": [
+        (
+            "def grid_angles(side, width, theta):\n"
+            "    one = rope_angles(torch.ones(1), width // 2, theta).repeat(1, 2)\n"
+            "    return right_grid_angles(side, width, theta) + one",
+            "counted from 1",
+        ),
         (
             "def grid_angles(side, width, theta): return right_grid_angles(side, width, theta).roll(width // 4, dims=1)",
             "are exchanged",
@@ -687,7 +707,7 @@ WRONG_ANSWERS = {
         ("def log_probability(logits, ids, n): return torch.tensor([-1.0])", "the shape is (1), it should be ()"),
     ],
     "pixel_shuffle": [
-        ("def pixel_shuffle(sequence): return sequence", "the shape is (1, 16, 1), it should be (1, 4, 4)"),
+        ("def pixel_shuffle(sequence): return sequence", "the shape is (1, 16, 2), it should be (1, 4, 8)"),
         (
             "def pixel_shuffle(sequence): return sequence.reshape(len(sequence), -1, 4 * sequence.shape[-1])",
             "four patches in a row are joined; they should form a square of 2 x 2",
@@ -703,6 +723,19 @@ WRONG_ANSWERS = {
             "def pixel_shuffle(sequence):\n"
             "    grid = sequence.mT.reshape(len(sequence), -1, 4, 4)\n"
             "    return F.pixel_unshuffle(grid, 2).flatten(2).mT",
+            "the four patches' numbers take turns in the token",
+        ),
+        (
+            "def pixel_shuffle(sequence):\n"
+            "    half = round(sequence.shape[1] ** 0.5) // 2\n"
+            "    squares = sequence.view(len(sequence), half, 2, half, 2, -1)\n"
+            "    return squares.permute(0, 3, 1, 2, 4, 5).reshape(len(sequence), half * half, -1)",
+            "the new tokens come column after column",
+        ),
+        (
+            "def pixel_shuffle(sequence):\n"
+            "    squares = sequence.view(len(sequence), 2, 2, 2, 2, -1)\n"
+            "    return squares.transpose(2, 3).reshape(len(sequence), 4, -1)",
             "It is right above, but not for another input",
         ),
     ],
@@ -729,7 +762,7 @@ WRONG_ANSWERS = {
             "    tower = TrimmedTower(config)\n"
             "    tower.load_state_dict({name: weights[name] for name in tower.state_dict()})\n"
             "    return tower",
-            "layers in the config",
+            "layers in the given config",
         ),
         (
             "def first_layers(config, weights, layers):\n"
@@ -742,7 +775,7 @@ WRONG_ANSWERS = {
         ),
     ],
     "mended_norm": [
-        ("def mended_norm(vision, x): return broken(vision, x)", "away from the reference"),
+        ("def mended_norm(vision, x): return broken(vision, x)", "the last layer norm is applied after each layer"),
         (
             "def mended_norm(vision, x): return vision(x, output_hidden_states=True).hidden_states[-1]",
             "the last layer norm is missing",

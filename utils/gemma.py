@@ -30,7 +30,7 @@ class RMSNorm(nn.Module):
 
 
 def rope_angles(positions, head_width, theta):
-    """By which angle each pair of numbers is turned at each place: the first fast, the last slowly.
+    """The angle each pair is turned by at each place. The first pair turns fast, the last slowly.
 
     (tokens) -> (tokens, head_width / 2), in radians. Su et al. 2021, arXiv 2104.09864.
     """

@@ -405,7 +405,7 @@ def tried_tower(build, config, weights, layers, pixels):
     return {
         "what it sees": tower(pixels),
         "parameters held": count_numbers(tower),
-        "layers in the config": config.num_hidden_layers,
+        "layers in the given config, which stays as it is": config.num_hidden_layers,
         "misspelt names that raise no error": int(swallowed),
     }
 
@@ -418,7 +418,7 @@ def right_tower(config, weights, layers, pixels):
     return {
         "what it sees": nn.Sequential(whole.embeddings, *first)(pixels),
         "parameters held": count_numbers(whole.embeddings) + count_numbers(first),
-        "layers in the config": config.num_hidden_layers,
+        "layers in the given config, which stays as it is": config.num_hidden_layers,
         "misspelt names that raise no error": 0,
     }
 

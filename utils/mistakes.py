@@ -566,6 +566,12 @@ LAST_HIDDEN_STATE = [
         ("no post layer norm", "the last layer norm is missing: these are the encoder's hidden states",
          "transformers#26142", "self.encoder(x)"),
         ("post layer norm twice", "the last layer norm is applied twice", "generic", "self.post_layernorm(self.post_layernorm(self.encoder(x)))"),
+        ("norm after each layer", "the last layer norm is applied after each layer; it comes once, after the last", "a loop that norms",
+         "nn.Sequential(*[part for layer in self.encoder.layers for part in (layer, self.post_layernorm)])(x)"),
+        ("norm before each layer", "the last layer norm is applied before each layer; it comes once, after the last", "a loop that norms",
+         "nn.Sequential(*[part for layer in self.encoder.layers for part in (self.post_layernorm, layer)])(x)"),
+        ("norm on the embeddings", "the last layer norm is applied to the embeddings; it comes after the last layer",
+         "its place confused", "self.encoder(self.post_layernorm(x))"),
         ("another norm's weights", "the last layer norm has the pooling head's weights", "a wrong key when loading", "self.head.layernorm(self.encoder(x))"),
     ]
 ]  # fmt: skip
@@ -610,6 +616,14 @@ PIXEL_SHUFFLE = [
     Mistake(
         "pixel shuffle", "column after column", "a square is read as top left, bottom left, top right, bottom right; read it row after row",
         "generic", lambda sequence: squares_of(sequence, (0, 1, 3, 4, 2, 5)),
+    ),
+    Mistake(
+        "pixel shuffle", "numbers interleaved", "the four patches' numbers take turns in the token; one patch should follow the other",
+        "F.pixel_unshuffle", lambda sequence: squares_of(sequence, (0, 1, 3, 5, 2, 4)),
+    ),
+    Mistake(
+        "pixel shuffle", "tokens column after column", "the new tokens come column after column; they should stay in reading order",
+        "generic", lambda sequence: squares_of(sequence, (0, 3, 1, 2, 4, 5)),
     ),
 ]  # fmt: skip
 
@@ -957,6 +971,12 @@ RMS_NORM = [
     Mistake("RMS norm", name, sentence, source, GemmaEdit(change))
     for name, sentence, source, change in [
         *NORM,
+        ("variance of width - 1", "this is LayerNorm, and its var() divides by width - 1; RMSNorm subtracts no mean",
+         "habit from LayerNorm", ("normed = wide", "mean_square = wide.var(dim=-1, keepdim=True); normed = (wide - wide.mean(dim=-1, keepdim=True))")),
+        ("standard deviation", "this is LayerNorm: the mean is subtracted and std() divides; RMSNorm subtracts no mean",
+         "habit from LayerNorm", (f"wide * {ROOT_MEAN_SQUARE}", "(wide - wide.mean(dim=-1, keepdim=True)) / (wide.std(dim=-1, keepdim=True) + self.eps)")),
+        ("only the numerator centred", "the size is right, but the mean is subtracted before the division; RMSNorm only divides",
+         "habit from LayerNorm", ("normed = wide", "normed = (wide - wide.mean(dim=-1, keepdim=True))")),
         ("eps outside the root", "eps is added to the root; it belongs to the mean square, inside the root",
          "generic", (ROOT_MEAN_SQUARE, "(mean_square.sqrt() + self.eps).reciprocal()")),
         ("no eps", "eps is forgotten",
@@ -1009,6 +1029,10 @@ GROUPED_QUERIES = [
         ("keys and values repeated as a whole", "keys and values are repeated as a whole (1, 2, 1, 2); heads side by side share them (1, 1, 2, 2)",
          "repeat in place of repeat_interleave", ("keys.repeat_interleave(times, dim=1)", "keys.repeat(1, times, 1, 1)"),
          ("values.repeat_interleave(times, dim=1)", "values.repeat(1, times, 1, 1)")),
+        ("queries out of order", "the queries' heads are put in another order, to meet the repeated keys, and never put back",
+         "mending the order of the keys at the other end", ("keys.repeat_interleave(times, dim=1)", "keys.repeat(1, times, 1, 1)"),
+         ("values.repeat_interleave(times, dim=1)", "values.repeat(1, times, 1, 1)"),
+         (LOOKED, f"queries = queries.unflatten(1, (-1, times)).transpose(1, 2).flatten(1, 2); {LOOKED}")),
         ("keys repeated as a whole", "the keys are repeated as a whole (1, 2, 1, 2), the values head by head (1, 1, 2, 2)",
          "repeat in place of repeat_interleave", ("keys.repeat_interleave(times, dim=1)", "keys.repeat(1, times, 1, 1)")),
         ("values repeated as a whole", "the values are repeated as a whole (1, 2, 1, 2), the keys head by head (1, 1, 2, 2)",
@@ -1065,6 +1089,11 @@ GRID_ANGLES = [
         "cutting rope_angles of the whole head width in two", lambda side, head_width, theta: torch.where(
             torch.arange(head_width // 2) < head_width // 4, (torch.arange(side * side) // side)[:, None],
             (torch.arange(side * side) % side)[:, None]) * gemma.rope_angles(torch.ones(1), head_width, theta),
+    ),
+    Mistake(
+        "grid angles", "counted from 1", "rows and columns are counted from 1; here they start at 0",
+        "PaliGemma counts its places from 1", lambda side, head_width, theta: (
+            grid_angles(side, head_width, theta) + gemma.rope_angles(torch.ones(1), head_width // 2, theta).repeat(1, 2)),
     ),
     Mistake(
         "grid angles", "rows only", "both halves are turned by the row: the column is lost",
