@@ -83,6 +83,7 @@ def cut(pixels, size):
     return torch.nn.functional.unfold(pixels, size, stride=size)[0].T.reshape(-1, 3, size, size)
 
 
+HEADS = GemmaConfig(num_hidden_layers=3, num_key_value_heads=8, num_attention_heads=16, head_dim=16, hidden_size=48)
 IMAGE, PROMPT = 49, 4  # the id that stands for a patch; bos, two words and a newline
 
 
@@ -224,6 +225,7 @@ def stages(pair, pixels, two_towers, tiny_vlm, gemma_stages):
             "loss gradient": ((square.logits_per_image,), torch.func.grad(sigmoid_loss)(square.logits_per_image)),
             "VLM logits": ((tiny_vlm[0], pixels, tiny_vlm[1], PROMPT), tiny_vlm[2].logits),
             "VLM loss": ((tiny_vlm[2].logits, tiny_vlm[1], PROMPT, 0), tiny_vlm[2].loss),
+            "KV cache": ((HEADS, 9), torch.tensor(2 * 3 * 8 * 16 * 9 * 4)),
             "VLM log probability": ((tiny_vlm[2].logits[:1], tiny_vlm[1][:1], PROMPT), log_probability(*tiny_vlm[1:3])),
         }
 
@@ -256,6 +258,7 @@ def test_the_right_block_passes_and_is_no_mistake(stage, stages, capsys):
             "loss gradient": torch.func.grad(sigmoid_loss),
             "VLM loss": answer_loss,
             "VLM log probability": mistakes.summed,
+            "KV cache": mistakes.cache_bytes,
         }
         functions["mean distance"] = mean_distance
         functions["without head"] = lambda block, x, head: mistakes.silenced(block, x, "values", slice(None), head)

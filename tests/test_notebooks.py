@@ -622,8 +622,17 @@ WRONG_ANSWERS = {
         ),
     ],
     "cache_bytes": [
-        ("def cache_bytes(c, n): return c.num_hidden_layers * c.num_key_value_heads * c.head_dim * n * 4", "too few"),
-        ("def cache_bytes(c, n): return 2 * c.num_hidden_layers * c.num_attention_heads * c.head_dim * n * 4", "too many"),
+        (
+            "def cache_bytes(c, n): return c.num_hidden_layers * c.num_key_value_heads * c.head_dim * n * 4",
+            "keys or values are counted",
+        ),
+        ("def cache_bytes(c, n): return measured_cache(c, n) // 4", "the numbers are counted, not their bytes"),
+        ("def cache_bytes(c, n): return measured_cache(c, n) // c.num_hidden_layers", "one layer is counted"),
+        ("def cache_bytes(c, n): return measured_cache(c, n) // c.num_key_value_heads", "one head is counted"),
+        (
+            "def cache_bytes(c, n): return 2 * c.num_hidden_layers * c.num_attention_heads * c.head_dim * n * 4",
+            "query heads are",
+        ),
         ("def cache_bytes(c, n): return measured_cache(c, 9)", "It is right above, but not for another input"),
     ],
     "mended_merge": [
@@ -655,6 +664,17 @@ WRONG_ANSWERS = {
             "def mended_merge(model, seen, ids):\n"
             "    return torch.cat([model.language_model.embed_tokens(ids), model.projector(seen)], dim=1)",
             "the tokens come first, then the picture",
+        ),
+        (
+            "def mended_merge(model, seen, ids): return ours.merge(seen, ids) / model.projector.out_features**0.5",
+            "picture and words are both divided",
+        ),
+        (
+            "def mended_merge(model, seen, ids):\n"
+            "    picture = model.projector(seen) / model.projector.out_features**0.5\n"
+            "    words = model.language_model.embed_tokens(ids) * model.projector.out_features**0.5\n"
+            "    return torch.cat([picture, words], dim=1)",
+            "the words are multiplied by it once more",
         ),
         ("def mended_merge(model, seen, ids): return model.projector(seen)", "the shape is"),
         ("def mended_merge(model, seen, ids): return ours.merge(seen, ids)", "It is right above, but not for another input"),
@@ -703,6 +723,22 @@ WRONG_ANSWERS = {
             "def log_probability(logits, ids, n):\n"
             "    return logits[:, -ids.shape[1] + n - 1 : -1].softmax(-1).gather(2, ids[:, n:, None]).prod()",
             "this is the probability; its logarithm is asked for",
+        ),
+        (
+            "def log_probability(logits, ids, n):\n"
+            "    return logits[:, n - 1 : ids.shape[1] - 1].log_softmax(-1).gather(2, ids[:, n:, None]).sum()",
+            "the patches come before it",
+        ),
+        ("def log_probability(logits, ids, n): return answer_loss(logits, ids, n, padding)", "the mean loss is returned"),
+        (
+            "def log_probability(logits, ids, n):\n"
+            "    return logits[:, -ids.shape[1] + n - 1 : -1].softmax(-1).gather(2, ids[:, n:, None]).sum()",
+            "the probabilities are added",
+        ),
+        (
+            "def log_probability(logits, ids, n):\n"
+            "    return logits[:, -ids.shape[1] + n - 1 : -1].log_softmax(1).gather(2, ids[:, n:, None]).sum()",
+            "the softmax runs over the tokens",
         ),
         ("def log_probability(logits, ids, n): return torch.tensor([-1.0])", "the shape is (1), it should be ()"),
     ],

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from utils.pictures import captioned_scenes, four_drawings
+from utils.pictures import captioned_scenes, four_drawings, sample_drawings, scene_of
 from utils.plots import CARD, COLOURS, INK, beyond_equal, light
 from utils.reference import load_vlm
 from utils.vlm import VisionLanguageModel, added_mask, generate, load_parts, prefix_mask
@@ -354,8 +354,10 @@ def trimmed_tower():
 def vlm():
     """A picture and a prompt become one sequence; the language model continues it, word by word."""
     figure, axis = new_figure(12.4, 4.4)
-    photograph = Image.open(ROOT / "notebooks" / "images" / "cat.png").convert("RGB").resize((150, 100))
-    axis.imshow(photograph, extent=(0.2, 1.7, 0.35, 1.35))
+    drawings = sample_drawings()
+    scene = scene_of([drawings["sunflower"], drawings["ship"]]).resize((150, 150))
+    axis.imshow(scene, extent=(0.3, 1.7, 0.15, 1.55))
+    axis.add_patch(Rectangle((0.3, 0.15), 1.4, 1.4, fill=False, ec=INK))
     box(axis, 2.95, 0.85, 1.5, 0.8, "trimmed tower\nand layer norm", "patch")
     arrow(axis, (1.7, 0.85), (2.2, 0.85))
     arrow(axis, (3.7, 0.85), (4.2, 0.85))
@@ -373,7 +375,7 @@ def vlm():
     arrow(axis, (8.07, 3.4), (8.07, 3.85))  # from the last vector to the next word, which comes back as the next vector
     label(axis, 8.07, 4.08, "the next word")
     arrow(axis, (8.75, 4.08), (10.2, 4.08), (10.2, 2.05), (8.3, 2.05))
-    label(axis, 10.4, 3.0, "looked up,\nput behind\nthe others", ha="left")
+    label(axis, 10.4, 3.0, "looked up,\nappended", ha="left")
     save(figure, "vlm")
 
 

@@ -527,14 +527,15 @@ def things_named(caption):
 def kinds_of_words(pieces):
     """What each piece of a caption says, as ["two", " ant", "s", " on", " a", " red", " background"]. -> a kind for each
 
-    A name's first piece decides it: the others are among "the rest".
+    A number is an "a" (or "an") or a "two" (or "three"). A name's first piece decides it: the others are among "the rest".
     """
+    same = {"a": "a", "an": "a", "two": "two", "three": "two", "and": "and", ",": "and"}
     kinds, words, behind = [], [piece.strip() for piece in pieces], False
     for word in words:
-        number = word in ("a", "an", "two", "three") and not behind
         colour = behind and word not in ("a", "background", "")
-        name = kinds and kinds[-1] == "number" and not behind
-        kinds.append("number" if number else "name" if name else "colour" if colour else "the rest")
+        name = kinds and kinds[-1] in ("a", "two") and not behind
+        before = same.get(word) if not behind else None
+        kinds.append(before or ("name" if name else "colour" if colour else "the rest"))
         behind = behind or word == "on"
     return kinds
 
@@ -546,7 +547,7 @@ def largest(numbers, count):
 
 def percent_by_kind(flags, kinds):
     """Of the words of each kind, how many percent are flagged; the mean of shares, too. -> {kind: percent}, names first"""
-    order = ("name", "number", "colour", "the rest")
+    order = ("name", "a", "two", "and", "colour", "the rest")
     of_kind = {kind: [flag for flag, of in zip(flags, kinds) if of == kind] for kind in order}
     return {kind: 100 * sum(these) / max(len(these), 1) for kind, these in of_kind.items()}
 

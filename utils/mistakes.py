@@ -854,6 +854,10 @@ VLM_LOGITS = [
          "reading the weights out of embed_tokens", TOKENS, "F.embedding(token_ids, self.language_model.embed_tokens.weight)"),
         ("picture scaled up", "what the projector gives is multiplied by sqrt(width), as the tokens are; it should be used as it is",
          "older transformers, where Gemma scaled all that it was given: #37117", MERGED, "[self.projector(seen) * tokens.shape[-1] ** 0.5, tokens]"),
+        ("both scaled down", "picture and words are both divided by sqrt(width); both should be used as they come",
+         "taking the division for a habit", MERGED, "[part / tokens.shape[-1] ** 0.5 for part in (self.projector(seen), tokens)]"),
+        ("division and multiplication", "the picture is still divided by sqrt(width), and the words are multiplied by it once more",
+         "mending the wrong line", MERGED, "[self.projector(seen) / tokens.shape[-1] ** 0.5, tokens * tokens.shape[-1] ** 0.5]"),
         ("tokens scaled twice", "the tokens' vectors are multiplied by sqrt(width) twice; Gemma's table does it already",
          "scaling by hand what embed_tokens has scaled", TOKENS, f"{TOKENS} * self.projector.out_features ** 0.5"),
         ("picture after the text", "the tokens come first, then the picture",
@@ -919,6 +923,16 @@ def summed(logits, ids, prompt):
     return -vlm.answer_loss(logits, ids, prompt, -100) * (ids.shape[1] - prompt)
 
 
+def picked(numbers, ids, prompt):
+    """What the rows say of the answer's tokens, added. numbers (1, rows from the newline on, vocabulary) -> scalar"""
+    return numbers.gather(2, ids[:, prompt:, None]).sum()
+
+
+def answering(logits, ids, prompt):
+    """The rows that predict the answer's tokens."""
+    return logits[:, prompt - ids.shape[1] - 1 : -1]
+
+
 # stage "VLM log probability": (logits (1, patches + tokens, vocabulary), token ids (1, tokens), how many are prompt) -> scalar
 VLM_LOG_PROBABILITY = [
     Mistake(
@@ -947,13 +961,52 @@ VLM_LOG_PROBABILITY = [
     ),
     Mistake(
         "VLM log probability", "no softmax", "the logits are summed as they are; a softmax over the vocabulary makes probabilities of them",
-        "generic", lambda logits, ids, prompt: logits[:, prompt - ids.shape[1] - 1 : -1].gather(2, ids[:, prompt:, None]).sum(),
+        "generic", lambda logits, ids, prompt: picked(answering(logits, ids, prompt), ids, prompt),
     ),
     Mistake(
         "VLM log probability", "no logarithm", "this is the probability; its logarithm is asked for",
         "generic", lambda logits, ids, prompt: summed(logits, ids, prompt).exp(),
     ),
+    Mistake(
+        "VLM log probability", "patches forgotten", "the rows are counted from the text's beginning; the patches come before it",
+        "generic", lambda logits, ids, prompt: picked(logits[:, prompt - 1 : ids.shape[1] - 1].log_softmax(dim=-1), ids, prompt),
+    ),
+    Mistake(
+        "VLM log probability", "mean loss", "the mean loss is returned; the sum of the logarithms is asked for, which is never above 0",
+        "taking answer_loss as it is", lambda logits, ids, prompt: vlm.answer_loss(logits, ids, prompt, -100),
+    ),
+    Mistake(
+        "VLM log probability", "sum of probabilities", "the probabilities are added; they are to be multiplied, so add their logarithms",
+        "softmax for log_softmax", lambda logits, ids, prompt: picked(answering(logits, ids, prompt).softmax(dim=-1), ids, prompt),
+    ),
+    Mistake(
+        "VLM log probability", "softmax over tokens", "the softmax runs over the tokens; a probability is a share of the vocabulary",
+        "dim=1", lambda logits, ids, prompt: picked(answering(logits, ids, prompt).log_softmax(dim=1), ids, prompt),
+    ),
 ]  # fmt: skip
+
+# stage "KV cache": (a Gemma's config, tokens) -> the bytes of its cache
+KV_CACHE = [
+    Mistake("KV cache", name, sentence, "generic", lambda config, tokens, share=share: share(config, cache_bytes(config, tokens)))
+    for name, sentence, share in [
+        ("keys alone", "keys or values are counted, not both; both are kept", lambda config, right: right // 2),
+        ("numbers", "the numbers are counted, not their bytes: float32 takes four for each", lambda config, right: right // 4),
+        ("one layer", "one layer is counted; each layer keeps keys and values of its own",
+         lambda config, right: right // config.num_hidden_layers),
+        ("one head", "one head is counted; each of the key/value heads keeps its own",
+         lambda config, right: right // config.num_key_value_heads),
+        ("query heads", "the query heads are counted; only the key/value heads keep something",
+         lambda config, right: right * config.num_attention_heads // config.num_key_value_heads),
+        ("whole width", "the text width is taken for the head's width",
+         lambda config, right: right * config.hidden_size // config.head_dim),
+    ]
+]  # fmt: skip
+
+
+def cache_bytes(config, tokens):
+    """The bytes of the keys and values that a Gemma keeps of so many tokens, in float32. -> whole number, as a tensor"""
+    return torch.tensor(2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim * tokens * 4)
+
 
 # stage "RMS norm": (RMSNorm, x) -> shape of x
 ROOT_MEAN_SQUARE, ONE_MORE = "torch.rsqrt(mean_square + self.eps)", "normed * (1 + self.weight.float())"
@@ -1269,7 +1322,7 @@ CATALOGUE = [
     *POOLING_HEAD, *HIDDEN_PATCHES, *LAST_HIDDEN_STATE, *POOLED_VECTOR, *TRIMMED_TOWER, *PIXEL_SHUFFLE, *TEXT_VECTOR, *EVERY_PLACE,
     *LOGITS, *PROBABILITIES, *LOSS, *CLIP_LOSS, *LOSS_GRADIENT, *RMS_NORM, *GROUPED_QUERIES, *GEMMA_LAYER, *GRID_ANGLES,
     *ANY_PATCHES, *ANY_TABLE, *ANY_SHAPE,
-    *VLM_LOGITS, *VLM_LOSS, *VLM_LOG_PROBABILITY,
+    *VLM_LOGITS, *VLM_LOSS, *VLM_LOG_PROBABILITY, *KV_CACHE,
     *LORA, *MERGED_WEIGHTS, *CLASS_MEANS,
 ]  # fmt: skip
 
