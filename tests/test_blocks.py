@@ -199,6 +199,7 @@ def stages(pair, pixels, two_towers, tiny_vlm, gemma_stages):
         trimmed = TrimmedTower(theirs.config)
         trimmed.load_state_dict({name: ours.state_dict()[name] for name in trimmed.state_dict()})
         small = x / 1000  # shows where eps stands
+        choices = 3 * torch.randn(3, 3, generator=torch.Generator().manual_seed(0))  # of 2 x 2, the sum would be twice the mean
         return gemma_stages | {
             "embeddings": ((ours.embeddings, pixels), whole.hidden_states[0]),
             "put together": ((cut(pixels[:1], theirs.config.patch_size),), pixels[:1]),
@@ -221,7 +222,7 @@ def stages(pair, pixels, two_towers, tiny_vlm, gemma_stages):
             "logits": ((siglip, pixels, ids), both.logits_per_image),
             "probabilities": ((both.logits_per_image,), both.logits_per_image.sigmoid()),
             "loss": ((square.logits_per_image,), square.loss),
-            "CLIP's loss": ((square.logits_per_image,), clip_loss(square.logits_per_image)),
+            "CLIP's loss": ((choices,), clip_loss(choices)),
             "loss gradient": ((square.logits_per_image,), torch.func.grad(sigmoid_loss)(square.logits_per_image)),
             "VLM logits": ((tiny_vlm[0], pixels, tiny_vlm[1], PROMPT), tiny_vlm[2].logits),
             "VLM loss": ((tiny_vlm[2].logits, tiny_vlm[1], PROMPT, 0), tiny_vlm[2].loss),

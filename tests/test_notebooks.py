@@ -418,6 +418,13 @@ WRONG_ANSWERS = {
         ),
         ("def clip_loss(logits): return sigmoid_loss(logits)", "that is SigLIP's loss"),
         ("def clip_loss(logits): return 2 * measure.clip_loss(logits)", "both halves are added up"),
+        ("def clip_loss(logits): return len(logits) * measure.clip_loss(logits)", "the choices' losses are added up"),
+        (
+            "def clip_loss(logits):\n"
+            "    target = torch.arange(len(logits))\n"
+            "    return F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target) / 2",
+            "only the second half is divided by 2",
+        ),
         ("def clip_loss(logits): return logits.softmax(dim=1).diagonal().mean()", "away from the reference"),
         (
             "def clip_loss(logits):\n"
@@ -431,6 +438,11 @@ WRONG_ANSWERS = {
         ("def mended_loss(logits): return -F.logsigmoid(logits.diagonal()).mean()", "only the diagonal is judged"),
         ("def mended_loss(logits): return sigmoid_loss(-logits)", "the sign of the labels is turned round"),
         ("def mended_loss(logits): return broken(logits) * logits.numel()", "is not divided by the number of images"),
+        ("def mended_loss(logits): return -sigmoid_loss(logits)", "the minus before the logarithm is missing"),
+        (
+            "def mended_loss(logits): return -F.logsigmoid(torch.eye(len(logits)) * logits).mean()",
+            "0 and 1 instead of -1 and 1, and the mean over all pairs is taken",
+        ),
         ("def mended_loss(logits): return broken(logits) * 6", "It is right above, but not for another input"),
         ("def mended_loss(logits): return broken(logits.mul_(len(logits)))", "away from the reference"),
     ],
@@ -442,6 +454,23 @@ WRONG_ANSWERS = {
             "    labels = 2 * torch.eye(len(logits)) - 1\n"
             "    return -(-labels * logits).sigmoid() / len(logits)",
             "the label in front is missing",
+        ),
+        (
+            "def gradient(logits):\n"
+            "    labels = 2 * torch.eye(len(logits)) - 1\n"
+            "    return -labels * (-logits).sigmoid() / len(logits)",
+            "the label inside the sigmoid is missing",
+        ),
+        ("def gradient(logits): return -(-logits).sigmoid() / len(logits)", "both labels are missing"),
+        (
+            "def gradient(logits): return (logits.sigmoid() - torch.eye(len(logits))).abs() / len(logits)",
+            "the label and the minus in front are both missing",
+        ),
+        (
+            "def gradient(logits):\n"
+            "    labels = 2 * torch.eye(len(logits)) - 1\n"
+            "    return -labels * logits.sigmoid() * (1 - logits.sigmoid()) / len(logits)",
+            "that is the derivative of the sigmoid",
         ),
         ("def gradient(logits): return (logits.sigmoid() - torch.eye(len(logits))) / 6", "but not for another input"),
     ],

@@ -784,6 +784,14 @@ LOSS = [
         "loss", "sign of the logits", "the sign of the labels is turned round: the model would learn to separate what fits",
         "the formula in the paper prints the bias with the other sign", lambda logits: siglip.sigmoid_loss(-logits),
     ),
+    Mistake(
+        "loss", "no minus", "the minus before the logarithm is missing: a smaller loss would mean worse answers",
+        "generic", lambda logits: -siglip.sigmoid_loss(logits),
+    ),
+    Mistake(
+        "loss", "labels 0 and 1, mean", "the labels are 0 and 1 instead of -1 and 1, and the mean over all pairs is taken",
+        "two of the others at once", lambda logits: -F.logsigmoid(torch.eye(len(logits)) * logits).mean(),
+    ),
 ]  # fmt: skip
 
 # stage "CLIP's loss": (logits (images, texts), fitting pairs on the diagonal) -> scalar
@@ -799,6 +807,15 @@ CLIP_LOSS = [
     Mistake(
         "CLIP's loss", "sum of both", "both halves are added up; the loss is their mean",
         "generic", lambda logits: 2 * measure.clip_loss(logits),
+    ),
+    Mistake(
+        "CLIP's loss", "half of one", "only the second half is divided by 2: a + b / 2 is not (a + b) / 2",
+        "forgetting the brackets", lambda logits: measure.clip_loss(logits)
+        + F.cross_entropy(logits, torch.arange(len(logits))) / 2,
+    ),
+    Mistake(
+        "CLIP's loss", "sum over rows", "the choices' losses are added up; cross_entropy takes their mean unless you ask for the sum",
+        "reduction='sum'", lambda logits: len(logits) * measure.clip_loss(logits),
     ),
     Mistake(
         "CLIP's loss", "sigmoid", "each pair is judged alone, by sigmoid: that is SigLIP's loss",
@@ -835,6 +852,23 @@ LOSS_GRADIENT = [
         "loss gradient", "right answers", "each logit is pushed by the probability of the right answer, not of the wrong one",
         "taking sigmoid(x) for the derivative of its logarithm", lambda logits: -(2 * torch.eye(len(logits)) - 1) * (
             (2 * torch.eye(len(logits)) - 1) * logits).sigmoid() / len(logits),
+    ),
+    Mistake(
+        "loss gradient", "no label inside", "the label inside the sigmoid is missing: it is sigmoid(-z * logit), not sigmoid(-logit)",
+        "generic", lambda logits: -(2 * torch.eye(len(logits)) - 1) * (-logits).sigmoid() / len(logits),
+    ),
+    Mistake(
+        "loss gradient", "no label", "both labels are missing, the one in front and the one inside the sigmoid",
+        "generic", lambda logits: -(-logits).sigmoid() / len(logits),
+    ),
+    Mistake(
+        "loss gradient", "no label and no minus in front", "the label and the minus in front are both missing",
+        "generic", lambda logits: torch.func.grad(siglip.sigmoid_loss)(logits).abs(),
+    ),
+    Mistake(
+        "loss gradient", "derivative of sigmoid", "that is the derivative of the sigmoid, not of its logarithm",
+        "forgetting the logarithm", lambda logits: -(2 * torch.eye(len(logits)) - 1) * logits.sigmoid() * (-logits).sigmoid()
+        / len(logits),
     ),
 ]  # fmt: skip
 

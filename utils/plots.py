@@ -243,11 +243,12 @@ def show_filters(groups, alt, size=1.15):
     show(figure, alt, photographs=True)
 
 
-def show_lines(panels, alt, xlabel, ylabel, log=False, height=3.0, level=None, joined=True):
+def show_lines(panels, alt, xlabel, ylabel, log=False, height=3.0, level=None, joined=True, seams=()):
     """Curves. `panels`: {title: {label: (x values, y values)}}, side by side with the same axes; styles differ too.
 
     A list of y values alone is drawn above 0, 1, 2 and so on.
     `level`: (label, y) of a horizontal line to compare with. `joined`: False for points that do not belong together.
+    `seams`: x of dotted upright lines, where one stage ends and the next begins.
     """
     figure, axes = plt.subplots(1, len(panels), figsize=(11, height), squeeze=False, sharey=True)
     for axis, (title, lines) in zip(axes[0], panels.items()):
@@ -268,6 +269,8 @@ def show_lines(panels, alt, xlabel, ylabel, log=False, height=3.0, level=None, j
             )
         if level:
             axis.axhline(level[1], color=COLOURS["residual"], linestyle=":", label=level[0])
+        for seam in seams:
+            axis.axvline(seam, color=COLOURS["residual"], linestyle=":")
         axis.set_title(title)
         axis.set_xlabel(xlabel)
         if log:
@@ -503,14 +506,14 @@ def show_training(record, steps, things, place=None):
     axes["filters"].set(title="added to 16 filters", xticks=[], yticks=[])
     unit = record["positions"] / record["positions"].norm(dim=-1, keepdim=True).clamp(min=1e-12)
     side = round(len(unit) ** 0.5)
-    for axis, numbers, title in (
-        (axes["positions"], unit @ unit[len(unit) // 2 + side // 2], "positions like the middle one"),
-        (axes["looks"], record["looks"].mean(dim=0), "attention that a patch gets"),
+    for axis, numbers, title, label in (
+        (axes["positions"], unit @ unit[len(unit) // 2 + side // 2], "positions like the middle one", "cosine"),
+        (axes["looks"], record["looks"].mean(dim=0), "attention, first layer's head 0", "share that a patch gets"),
     ):
         axis.set(title=title, xlabel="column (patches)", ylabel="row (patches)")
         if numbers.any():
             drawn = axis.imshow(numbers.view(side, side), cmap="cividis", interpolation="nearest")
-            figure.colorbar(drawn, ax=axis, shrink=0.8)
+            figure.colorbar(drawn, ax=axis, shrink=0.8, label=label)
         else:  # a model without positions
             axis.set(xticks=[], yticks=[], xlabel="", ylabel="", aspect="equal")
             axis.text(0.5, 0.5, "none", ha="center", va="center", transform=axis.transAxes)
