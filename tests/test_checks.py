@@ -170,7 +170,7 @@ def test_the_table_says_of_each_mistake_how_far_it_moves_the_result_smallest_fir
 
 def test_mistakes_that_are_not_named_first_are_folded_and_none_is_lost(table):
     text = table("probabilities", (LOGIT,), LOGIT.sigmoid(), first=["softmax"])
-    shown, folded = text.split("<details><summary>2 more</summary>")
+    shown, folded = text.split("<details><summary>5 more</summary>")
     assert "over the captions" in shown and "over the images" in folded and "sign of the logits" in folded
 
 

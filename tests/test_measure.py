@@ -193,7 +193,7 @@ def test_many_inputs_get_vectors_of_length_1_in_their_order():
 
 def test_a_yes_to_a_wrong_caption_is_a_yes_and_no_refusal():
     """Named right, yes; named wrong, yes to another's caption; named wrong, no to all, since a logit of 0 is no yes."""
-    assert judged(torch.tensor([[2.0, -1, -1], [1, -3, -1], [0, -1, -2]])) == (1, 2, 2)
+    assert judged(torch.tensor([[2.0, -1, -1], [1, -3, -1], [0, -1, -2]])) == (1, 1, 2)
 
 
 def test_a_white_square_is_laid_on_each_place_in_turn():

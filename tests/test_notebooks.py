@@ -479,6 +479,9 @@ WRONG_ANSWERS = {
         ("def probabilities(logits): return 1 / (1 + logits.exp())", "the sign of the logits is turned round"),
         ("def probabilities(logits): return logits.softmax(dim=0)", "softmax is taken over the images"),
         ("def probabilities(logits): return (logits / 2).tanh() / 2", "away from the reference"),
+        ("def probabilities(logits): return 1 / 1 + (-logits).exp()", "brackets are missing"),
+        ("def probabilities(logits): return logits.exp()", "how much likelier a yes is than a no"),
+        ("def probabilities(logits): return logits.exp() / logits.exp().sum()", "over all pairs at once"),
     ],
     "mended_logits": [
         (
@@ -487,6 +490,13 @@ WRONG_ANSWERS = {
             "    return (images @ texts.T + model.logit_bias) * model.logit_scale.exp()",
             "it comes after",
         ),
+        (
+            "def mended_logits(model, pixels, ids):\n"
+            "    images, texts = model.encode(pixels, ids)\n"
+            "    return images @ texts.T * model.logit_scale.exp() - model.logit_bias",
+            "logit_bias is subtracted",
+        ),
+        ("def mended_logits(model, pixels, ids): return model(pixels, ids).sigmoid()", "these are probabilities"),
         ("def mended_logits(model, pixels, ids): return model(pixels, ids).T", "these are logits_per_text"),
         (
             "def mended_logits(model, pixels, ids):\n"
@@ -518,6 +528,27 @@ WRONG_ANSWERS = {
             "def at_every_place(text_model, ids):\n"
             "    return F.normalize(text_model.head(text_model(ids)[0]).transpose(0, 1), dim=0)",
             "normalised along the places",
+        ),
+        (
+            "def at_every_place(text_model, ids): return F.normalize(text_model.head(text_model(ids)[0]).transpose(0, 1))",
+            "normalised along the texts",
+        ),
+        (
+            "def at_every_place(text_model, ids):\n"
+            "    return text_model.head(F.normalize(text_model(ids)[0], dim=-1)).transpose(0, 1)",
+            "then go through the head",
+        ),
+        (
+            "def at_every_place(text_model, ids):\n"
+            "    ways = [text_model(ids[:, :end])[1] for end in range(1, ids.shape[1] + 1)]\n"
+            "    return F.normalize(torch.stack(ways), dim=-1)",
+            "cut off behind each place",
+        ),
+        (
+            "def at_every_place(text_model, ids):\n"
+            "    every = F.normalize(text_model.head(text_model(ids)[0]), dim=-1)\n"
+            "    return every.reshape(ids.shape[1], len(ids), -1)",
+            "reshape only renumbers",
         ),
         (
             "def at_every_place(text_model, ids): return F.normalize(text_model(ids)[1], dim=-1)",

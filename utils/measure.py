@@ -332,12 +332,12 @@ def unit_vectors(tower, *inputs):
 def judged(logits):
     """How a model judges pictures, of which picture 0 shows what caption 0 says, and so on. (pictures, captions) -> 3 numbers
 
-    How many it names right; for how many it says yes to some caption; for how many no to all, once their own is missing.
+    How many it names right; for how many it says yes to their own caption; for how many no to all, once that is missing.
     """
     own = torch.eye(len(logits), dtype=torch.bool)
     named = (logits.argmax(dim=1) == torch.arange(len(logits))).sum().item()
     refused = (logits.masked_fill(own, -torch.inf) <= 0).all(dim=1).sum().item()
-    return named, (logits > 0).any(dim=1).sum().item(), refused
+    return named, (logits.diagonal() > 0).sum().item(), refused
 
 
 def covered(pixels, step):

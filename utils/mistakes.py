@@ -717,6 +717,24 @@ EVERY_PLACE = [
         "every place", "normalised over the places", "the vectors are normalised along the places; each is to have length 1 by itself",
         "generic", lambda model, ids: F.normalize(model.head(with_hidden(model, ids)), dim=1).transpose(0, 1),
     ),
+    Mistake(
+        "every place", "normalised over the texts", "the vectors are normalised along the texts; F.normalize takes the second axis unless you say dim=-1",
+        "F.normalize's default is dim=1", lambda model, ids: F.normalize(model.head(with_hidden(model, ids)).transpose(0, 1)),
+    ),
+    Mistake(
+        "every place", "normalised before the head", "the hidden states are brought to length 1, and then go through the head; it should be the other way round",
+        "generic", lambda model, ids: model.head(F.normalize(with_hidden(model, ids), dim=-1)).transpose(0, 1),
+    ),
+    Mistake(
+        "every place", "sentences cut", "the sentences are cut off behind each place; each place should see the whole sentence",
+        "generic", lambda model, ids: torch.stack([
+            F.normalize(with_ids(model, ids[:, : place + 1]), dim=-1) for place in range(ids.shape[1])]),
+    ),
+    Mistake(
+        "every place", "reshaped", "reshape only renumbers what is there, text after text; transpose exchanges the axes",
+        "generic", lambda model, ids: F.normalize(model.head(with_hidden(model, ids)), dim=-1).reshape(
+            ids.shape[1], ids.shape[0], -1),
+    ),
 ]  # fmt: skip
 
 # stage "logits": (SigLIP, pixel values, ids) -> logits_per_image (images, texts)
@@ -733,6 +751,11 @@ LOGITS = [
          "habit from CLIP, which has none", LOGITS_LINE, "(texts @ images.T * self.logit_scale.exp()).T"),
         ("bias before scale", "logit_bias is added before scaling; it comes after",
          "generic", LOGITS_LINE, "((texts @ images.T + self.logit_bias) * self.logit_scale.exp()).T"),
+        ("bias subtracted", "logit_bias is subtracted; it is added",
+         "the formula in the paper prints the bias with the other sign", LOGITS_LINE,
+         "(texts @ images.T * self.logit_scale.exp() - self.logit_bias).T"),
+        ("probabilities", "these are probabilities; the logits come before the sigmoid",
+         "generic", LOGITS_LINE, "(texts @ images.T * self.logit_scale.exp() + self.logit_bias).T.sigmoid()"),
         ("not normalised", "the vectors are not brought to length 1",
          "generic", UNIT, "images, texts"),
         ("normalised over the batch", "the vectors are normalised along the batch (dim=0); each is to have length 1 by itself",
@@ -755,6 +778,18 @@ PROBABILITIES = [
     Mistake(
         "probabilities", "sign of the logits", "the sign of the logits is turned round: these are the probabilities that a pair does not fit",
         "e to the power of the logit, not of minus the logit", lambda logits: (-logits).sigmoid(),
+    ),
+    Mistake(
+        "probabilities", "softmax over all", "softmax is taken over all pairs at once; SigLIP judges each pair alone, by sigmoid",
+        "habit from CLIP", lambda logits: logits.flatten().softmax(dim=0).view(logits.shape),
+    ),
+    Mistake(
+        "probabilities", "missing brackets", "brackets are missing: 1 / 1 + x is 1 + x, and what is asked for is 1 / (1 + x)",
+        "generic", lambda logits: 1 / 1 + (-logits).exp(),
+    ),
+    Mistake(
+        "probabilities", "exponential alone", "e to the power of the logit alone says how much likelier a yes is than a no; it can be larger than 1",
+        "generic", lambda logits: logits.exp(),
     ),
 ]  # fmt: skip
 

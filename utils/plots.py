@@ -11,6 +11,7 @@ The visual language, of these and of `utils.diagrams`:
 import io
 import logging
 import textwrap
+from itertools import cycle
 
 import matplotlib
 import matplotlib.pyplot as plt
@@ -244,11 +245,13 @@ def show_filters(groups, alt, size=1.15):
 
 
 def show_lines(panels, alt, xlabel, ylabel, log=False, height=3.0, level=None, joined=True, seams=()):
+def show_lines(panels, alt, xlabel, ylabel, log=False, height=3.0, level=None, joined=True, ticks=None):
     """Curves. `panels`: {title: {label: (x values, y values)}}, side by side with the same axes; styles differ too.
 
     A list of y values alone is drawn above 0, 1, 2 and so on.
     `level`: (label, y) of a horizontal line to compare with. `joined`: False for points that do not belong together.
     `seams`: x of dotted upright lines, where one stage ends and the next begins.
+    `ticks`: what stands under x = 0, 1, 2 and so on.
     """
     figure, axes = plt.subplots(1, len(panels), figsize=(11, height), squeeze=False, sharey=True)
     for axis, (title, lines) in zip(axes[0], panels.items()):
@@ -273,6 +276,8 @@ def show_lines(panels, alt, xlabel, ylabel, log=False, height=3.0, level=None, j
             axis.axvline(seam, color=COLOURS["residual"], linestyle=":")
         axis.set_title(title)
         axis.set_xlabel(xlabel)
+        if ticks:
+            axis.set_xticks(range(len(ticks)), ticks)
         if log:
             axis.set_yscale("log")
             low, high = axis.get_ylim()
@@ -466,20 +471,25 @@ def show_sizes(groups, alt, xlabel, ylabel):
     show(figure, alt)
 
 
-def show_guesses(guesses, alt, columns=3, height=2.1):
-    """Pictures, each with bars for its captions. `guesses`: {title: (picture, {caption: number})}, best caption first."""
+def show_guesses(guesses, alt, columns=3, height=2.1, labels=("probability",)):
+    """Pictures, each with bars for its captions. `guesses`: {title: (picture, {caption: number})}, best caption first.
+
+    `labels`: what the bars are, in turns.
+    """
     rows = -(-len(guesses) // columns)
     figure, axes = plt.subplots(rows, 2 * columns, figsize=(11, height * rows), squeeze=False, width_ratios=columns * [1, 1.3])
     for axis in axes.flat[2 * len(guesses) :]:
         axis.axis("off")
-    for (title, (picture, numbers)), shown, bars in zip(guesses.items(), axes.flat[::2], axes.flat[1::2]):
+    cells = zip(guesses.items(), axes.flat[::2], axes.flat[1::2], cycle(labels))
+    for (title, (picture, numbers)), shown, bars, label in cells:
         shown.imshow(picture)
         shown.set_title(title)
         shown.axis("off")
-        bars.barh(list(numbers), list(numbers.values()), color=SLATE)
+        drawn = bars.barh(list(numbers), list(numbers.values()), color=SLATE)
+        bars.bar_label(drawn, fmt=lambda number: written(number, 2), fontsize=10, padding=2)
         bars.invert_yaxis()
-        bars.set_xlim(0, 1)
-        bars.set_xlabel("probability")
+        bars.set(xlim=(0, 1.25), xticks=(0, 0.5, 1))  # room for the numbers
+        bars.set_xlabel(label)
     show(figure, alt)
 
 
@@ -535,10 +545,11 @@ def show_pair_losses(logits, alt):
     show(figure, alt)
 
 
-def show_lit(pictures, alt, label, full=1.0, columns=4):
+def show_lit(pictures, alt, label, full=1.0, columns=4, line=2.5):
     """Pictures, each lit patch by patch. `pictures`: {title: (picture, weights (rows, columns), patch to frame or None)}.
 
     Light grows evenly with the weight: dim at zero and below, full from `full` on, one lamp for all panels.
+    `line`: how wide the frame's line is.
     """
     rows, columns = -(-len(pictures) // columns), min(columns, len(pictures))
     figure, axes = plt.subplots(rows, columns, figsize=(11, rows * (9.1 / columns + 0.5)), squeeze=False, layout="compressed")
@@ -549,7 +560,7 @@ def show_lit(pictures, alt, label, full=1.0, columns=4):
         axis.imshow(light(picture, grid), extent=(0, grid.shape[1], grid.shape[0], 0))
         if framed is not None:
             row, column = divmod(framed, grid.shape[1])
-            for colour, width in (("white", 5), (COLOURS["query"], 2.5)):
+            for colour, width in (("white", 2 * line), (COLOURS["query"], line)):
                 axis.add_patch(plt.Rectangle((column, row), 1, 1, fill=False, edgecolor=colour, linewidth=width, zorder=3))
         axis.set_title(title)
     figure.colorbar(plt.cm.ScalarMappable(plt.Normalize(0, full), LAMP), ax=axes, label=label, shrink=0.9, aspect=25)
