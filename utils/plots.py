@@ -244,8 +244,7 @@ def show_filters(groups, alt, size=1.15):
     show(figure, alt, photographs=True)
 
 
-def show_lines(panels, alt, xlabel, ylabel, log=False, height=3.0, level=None, joined=True, seams=()):
-def show_lines(panels, alt, xlabel, ylabel, log=False, height=3.0, level=None, joined=True, ticks=None):
+def show_lines(panels, alt, xlabel, ylabel, log=False, height=3.0, level=None, joined=True, seams=(), ticks=None):
     """Curves. `panels`: {title: {label: (x values, y values)}}, side by side with the same axes; styles differ too.
 
     A list of y values alone is drawn above 0, 1, 2 and so on.
