@@ -75,6 +75,11 @@ def is_paper(pixels, patch):
     return darkest.flatten(1) > 0.9
 
 
+def holds_white(pixels, patch):
+    """Which patches hold at least one white pixel. (pictures, 3, height, width) in [-1, 1] -> (pictures, patches) of bool"""
+    return F.max_pool2d(pixels.amin(dim=1), patch).flatten(1) > 0.9
+
+
 def kinds_of_pairs(pixels, patch):
     """Which pairs of a scene's patches lie in the same drawing, in different drawings, in a drawing and on paper.
 
@@ -132,6 +137,12 @@ def colour_and_edges(pixels):
     strength = (pixels.amax(dim=1) - pixels.amin(dim=1)) * drawn  # 0 for grey, 2 for pure red
     edge = (grey.diff(dim=1)[..., :-1].abs() + grey.diff(dim=2)[:, :-1].abs()) > 0.2
     return {"strong colours": strength.sum(dim=(1, 2)) / area, "edges for the size": edge.sum(dim=(1, 2)) / area.sqrt()}
+
+
+def change_of_drawn(before, after):
+    """How far the drawn pixels of drawings on white paper have moved, on average. Two (drawings, 3, height, width) -> (drawings)"""
+    drawn = before.amin(dim=1) < 0.9
+    return ((after - before).abs().sum(dim=1) * drawn).sum(dim=(1, 2)) / drawn.sum(dim=(1, 2))
 
 
 def rank_correlation(some, others):
@@ -283,6 +294,15 @@ def xavier(layers):
             nn.init.xavier_uniform_(module.weight)
             nn.init.zeros_(module.bias)
     return layers
+
+
+def fresh_embeddings(embeddings):
+    """Fresh random patch embeddings, in place, of the size that SigLIP's training starts with. -> the embeddings"""
+    filters, positions = embeddings.patch_embedding, embeddings.position_embedding
+    nn.init.normal_(filters.weight, std=filters.weight[0].numel() ** -0.5)
+    nn.init.zeros_(filters.bias)
+    nn.init.normal_(positions.weight, std=positions.embedding_dim**-0.5)
+    return embeddings
 
 
 def best_named(numbers, names, count=3):
