@@ -95,6 +95,13 @@ def kinds_of_pairs(pixels, patch):
     }
 
 
+def pairs_without_edges(pixels, patch):
+    """`kinds_of_pairs`, of the drawn patches that hold no white pixel; and those that hold some with paper."""
+    pairs, paper, inner = kinds_of_pairs(pixels, patch), is_paper(pixels, patch)[0], ~holds_white(pixels, patch)[0]
+    kinds = {f"{kind}, no white": which & inner[:, None] & (inner | paper) for kind, which in pairs.items()}
+    return kinds | {"a drawing's edge and paper": pairs["a drawing and paper"] & ~inner[:, None]}
+
+
 def looks_by_step(weights, reach):
     """How much a patch looks at the one so many rows further down and columns to the right, in equal shares of the tokens.
 
@@ -140,7 +147,7 @@ def colour_and_edges(pixels):
 
 
 def change_of_drawn(before, after):
-    """How far the drawn pixels of drawings on white paper have moved, on average. Two (drawings, 3, height, width) -> (drawings)"""
+    """How far the drawn pixels of drawings on white paper have moved, on average. Two (drawings, 3, rows, columns) -> (drawings)"""
     drawn = before.amin(dim=1) < 0.9
     return ((after - before).abs().sum(dim=1) * drawn).sum(dim=(1, 2)) / drawn.sum(dim=(1, 2))
 
@@ -195,6 +202,18 @@ def mean_tokens(tower, small, size, batch=42):
             means.append(x.mean(dim=1))
         pieces.append(torch.stack(means))
     return torch.cat(pieces, dim=1)
+
+
+def read_by_own(tower, styles, drawings):
+    """How many drawings a reader of its own names right in each state of a tower: a matrix fitted to other styles' mean tokens.
+
+    styles (names * styles, 3, height, width), drawings (names, 3, size, size), both in [-1, 1] -> [a number for each state]
+    """
+    names, size = len(drawings), drawings.shape[-1]
+    target = torch.eye(names).repeat_interleave(len(styles) // names, dim=0)
+    seen, asked = (mean_tokens(tower, pixels, size) for pixels in (styles, drawings))
+    said = torch.stack([fit_linear_probe(fitted_to, target)(x).argmax(dim=1) for fitted_to, x in zip(seen, asked)])
+    return (said == torch.arange(names)).sum(dim=1).tolist()
 
 
 class SmallNamer(nn.Module):
