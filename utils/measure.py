@@ -147,7 +147,7 @@ def colour_and_edges(pixels):
 
 
 def change_of_drawn(before, after):
-    """How far the drawn pixels of drawings on white paper have moved, on average. Two (drawings, 3, rows, columns) -> (drawings)"""
+    """How far the drawn pixels of drawings on white paper have moved, on average: two (drawings, 3, ...) -> (drawings)"""
     drawn = before.amin(dim=1) < 0.9
     return ((after - before).abs().sum(dim=1) * drawn).sum(dim=(1, 2)) / drawn.sum(dim=(1, 2))
 

@@ -521,7 +521,7 @@ def show_pair_losses(logits, alt):
 
 
 def show_lit(pictures, alt, label, full=1.0, columns=4):
-    """Pictures, each lit patch by patch. `pictures`: {title: (picture, weights (rows, columns), patch or list of them to frame)}.
+    """Pictures, each lit patch by patch. `pictures`: {title: (picture, weights (rows, columns), patch to frame, list or None)}.
 
     Light grows evenly with the weight: dim at zero and below, full from `full` on, one lamp for all panels.
     """
