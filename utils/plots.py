@@ -600,7 +600,9 @@ def show_pictured_lines(panels, alt, xlabel, ylabel, limits, height=3.6, mark=No
         for (label, numbers), (colour, line, marker) in zip(lines.items(), STYLES):
             axis.plot(np.asarray(numbers), line, color=colour, linewidth=2, marker=marker, markersize=5, label=label)
         if mark:
-            axis.axvline(mark[1], color=COLOURS["image"], linestyle=":", linewidth=2, label=mark[0], zorder=1)
+            axis.axvline(
+                mark[1], ymax=0.68, color=COLOURS["residual"], linestyle=":", label=mark[0], zorder=1
+            )  # below the legend
         axis.set(xticks=[], ylim=limits, xlim=(-0.5, len(pictures) - 0.5))
         axis.set_title(title)
         axis.set_xlabel(xlabel, labelpad=50)
