@@ -10,7 +10,14 @@ from utils import mistakes
 from utils.answers import CaptionJudge
 from utils.checks import CheckError, compare
 from utils.gemma import Gemma, GroupedQueryAttention, RMSNorm
-from utils.measure import at_every_place, clip_loss, mean_distance, pool_in_torchs_order
+from utils.measure import (
+    at_every_place,
+    clip_loss,
+    count_numbers,
+    mean_distance,
+    pool_in_torchs_order,
+    with_neighbours_swapped,
+)
 from utils.mistakes import CATALOGUE, EQUIVALENT, Edit, explain, put_together
 from utils.parity import random_model
 from utils.siglip import AttentionHead, SigLIP, TrimmedTower, VisionTransformer, sigmoid_loss
@@ -211,6 +218,8 @@ def stages(pair, pixels, two_towers, tiny_vlm, gemma_stages):
             "layer norm": ((layer.layer_norm1, small), their_layer.layer_norm1(small)),
             "encoder layer": ((layer, x), their_layer(x, None)),
             "encoder": ((ours.encoder, whole.hidden_states[0]), whole.hidden_states[-1]),
+            "neighbours swapped": ((ours.encoder.layers, x), with_neighbours_swapped(ours.encoder.layers, x)),
+            "parameters": ((theirs.config,), torch.tensor(count_numbers(theirs))),
             "pooling head": ((ours.head, whole.last_hidden_state), whole.pooler_output),
             "hidden patches": hidden_patches(theirs.head, ours.head, whole.last_hidden_state),
             "last hidden state": ((ours, pixels), whole.last_hidden_state),
@@ -264,6 +273,8 @@ def test_the_right_block_passes_and_is_no_mistake(stage, stages, capsys):
         functions["mean distance"] = mean_distance
         functions["without head"] = lambda block, x, head: mistakes.silenced(block, x, "values", slice(None), head)
         functions["hidden patches"] = lambda head, x, hidden: head(x[:, ~hidden])
+        functions["neighbours swapped"] = with_neighbours_swapped
+        functions["parameters"] = lambda config: torch.tensor(count_numbers(VisionTransformer(config)))
         functions["grid angles"] = mistakes.grid_angles
         functions["put together"] = put_together((2, 0, 3, 1, 4))
         ours = functions[stage](block, *inputs) if stage in functions else block(*inputs)

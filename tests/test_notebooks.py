@@ -322,6 +322,24 @@ WRONG_ANSWERS = {
             "the MLP comes before attention",
         ),
         (
+            "def mended_layer(layer, x):\n"
+            "    attended = layer.self_attn(layer.layer_norm1(x))\n"
+            "    return attended + layer.mlp(layer.layer_norm2(x + attended))",
+            "but not to the layer's input",
+        ),
+        (
+            "def mended_layer(layer, x):\n"
+            "    attended = x + layer.self_attn(layer.layer_norm1(x))\n"
+            "    return x + attended + layer.mlp(layer.layer_norm2(attended))",
+            "the layer's input is in the result twice",
+        ),
+        (
+            "def mended_layer(layer, x):\n"
+            "    attended = layer.self_attn(layer.layer_norm1(x))\n"
+            "    return x + attended + layer.mlp(layer.layer_norm2(attended))",
+            "the MLP reads only attention's result",
+        ),
+        (
             "def mended_layer(layer, x): return encoder.layers[0](x)",
             "It is right above, but not for another input",
         ),
@@ -335,7 +353,7 @@ WRONG_ANSWERS = {
             "        layers[i], layers[i + 1] = layers[i + 1], layers[i]\n"
             "        similarities.append(F.cosine_similarity(nn.Sequential(*layers)(x), right, dim=-1).mean())\n"
             "    return torch.stack(similarities)",
-            "away from the reference",
+            "a pair is not put back",
         ),
         (
             "def with_neighbours_swapped(layers, x):\n"
@@ -362,7 +380,7 @@ WRONG_ANSWERS = {
             "def count_from(config):\n"
             "    whole = sum(parameter.numel() for parameter in VisionTransformer(config).parameters())\n"
             "    return whole - config.hidden_size",
-            "5,968,512, not 5,968,704: 192 too few",
+            "one vector is not counted: the head's probe",
         ),
     ],
     "mended_pooling": [

@@ -103,6 +103,11 @@ def is_paper(pixels, patch):
     return darkest.flatten(1) > 0.9
 
 
+def holds_white(pixels, patch):
+    """Which patches hold at least one white pixel. (pictures, 3, height, width) in [-1, 1] -> (pictures, patches) of bool"""
+    return F.max_pool2d(pixels.amin(dim=1), patch).flatten(1) > 0.9
+
+
 def kinds_of_pairs(pixels, patch):
     """Which pairs of a scene's patches lie in the same drawing, in different drawings, in a drawing and on paper.
 
@@ -116,6 +121,13 @@ def kinds_of_pairs(pixels, patch):
         "different drawings": ~same & both,
         "a drawing and paper": ~paper[:, None] & paper,
     }
+
+
+def pairs_without_edges(pixels, patch):
+    """`kinds_of_pairs`, of the drawn patches that hold no white pixel; and those that hold some with paper."""
+    pairs, paper, inner = kinds_of_pairs(pixels, patch), is_paper(pixels, patch)[0], ~holds_white(pixels, patch)[0]
+    kinds = {f"{kind}, no white": which & inner[:, None] & (inner | paper) for kind, which in pairs.items()}
+    return kinds | {"a drawing's edge and paper": pairs["a drawing and paper"] & ~inner[:, None]}
 
 
 def looks_by_step(weights, reach):
@@ -160,6 +172,12 @@ def colour_and_edges(pixels):
     strength = (pixels.amax(dim=1) - pixels.amin(dim=1)) * drawn  # 0 for grey, 2 for pure red
     edge = (grey.diff(dim=1)[..., :-1].abs() + grey.diff(dim=2)[:, :-1].abs()) > 0.2
     return {"strong colours": strength.sum(dim=(1, 2)) / area, "edges for the size": edge.sum(dim=(1, 2)) / area.sqrt()}
+
+
+def change_of_drawn(before, after):
+    """How far the drawn pixels of drawings on white paper have moved, on average: two (drawings, 3, ...) -> (drawings)"""
+    drawn = before.amin(dim=1) < 0.9
+    return ((after - before).abs().sum(dim=1) * drawn).sum(dim=(1, 2)) / drawn.sum(dim=(1, 2))
 
 
 def rank_correlation(some, others):
@@ -212,6 +230,18 @@ def mean_tokens(tower, small, size, batch=42):
             means.append(x.mean(dim=1))
         pieces.append(torch.stack(means))
     return torch.cat(pieces, dim=1)
+
+
+def read_by_own(tower, styles, drawings):
+    """How many drawings a reader of its own names right in each state of a tower: a matrix fitted to other styles' mean tokens.
+
+    styles (names * styles, 3, height, width), drawings (names, 3, size, size), both in [-1, 1] -> [a number for each state]
+    """
+    names, size = len(drawings), drawings.shape[-1]
+    target = torch.eye(names).repeat_interleave(len(styles) // names, dim=0)
+    seen, asked = (mean_tokens(tower, pixels, size) for pixels in (styles, drawings))
+    said = torch.stack([fit_linear_probe(fitted_to, target)(x).argmax(dim=1) for fitted_to, x in zip(seen, asked)])
+    return (said == torch.arange(names)).sum(dim=1).tolist()
 
 
 class SmallNamer(nn.Module):
@@ -311,6 +341,15 @@ def xavier(layers):
             nn.init.xavier_uniform_(module.weight)
             nn.init.zeros_(module.bias)
     return layers
+
+
+def fresh_embeddings(embeddings):
+    """Fresh random patch embeddings, in place, of the size that SigLIP's training starts with. -> the embeddings"""
+    filters, positions = embeddings.patch_embedding, embeddings.position_embedding
+    nn.init.normal_(filters.weight, std=filters.weight[0].numel() ** -0.5)
+    nn.init.zeros_(filters.bias)
+    nn.init.normal_(positions.weight, std=positions.embedding_dim**-0.5)
+    return embeddings
 
 
 def best_named(numbers, names, count=3):

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from torch import nn
 
 BICUBIC = Image.Resampling.BICUBIC
 
@@ -441,6 +442,18 @@ LAYER_NORM = [
         lambda n, x: (x - x.mean(1, True)) / (x.var(1, correction=0, keepdim=True) + n.eps) ** 0.5 * n.weight + n.bias,
     ),
     Mistake(
+        "layer norm", "no root", "the root is forgotten: the variance divides, not the size",
+        "generic", lambda n, x: (x - x.mean(-1, True)) / (x.var(-1, correction=0, keepdim=True) + n.eps) * n.weight + n.bias,
+    ),
+    Mistake(
+        "layer norm", "over everything", "mean and variance are those of the whole tensor (no dim=-1); LayerNorm takes each token's own",
+        "generic", lambda n, x: (x - x.mean()) / (x.var(correction=0) + n.eps) ** 0.5 * n.weight + n.bias,
+    ),
+    Mistake(
+        "layer norm", "no weight", "the learned weight is not applied",
+        "generic", lambda n, x: F.layer_norm(x, x.shape[-1:], None, None, n.eps) + n.bias,
+    ),
+    Mistake(
         "layer norm", "no weight and bias", "the learned weight and bias are not applied",
         "generic", lambda n, x: F.layer_norm(x, x.shape[-1:], eps=n.eps),
     ),
@@ -476,6 +489,12 @@ ENCODER_LAYER = [
          "generic", (THINK, "return self.mlp(self.layer_norm2(x))")),
         ("first input added twice", "the MLP's result is added to the layer's input, so that what attention added is lost",
          "generic", (ATTEND, "first, x = x, x + self.self_attn(self.layer_norm1(x))"), (THINK, "return first + self.mlp(self.layer_norm2(x))")),
+        ("input lost", "the results of attention and MLP are added to each other, but not to the layer's input",
+         "generic", (ATTEND, "first, x = x, x + self.self_attn(self.layer_norm1(x))"), (THINK, "return x - first + self.mlp(self.layer_norm2(x))")),
+        ("input twice", "the layer's input is in the result twice: what attention left holds it already",
+         "generic", (ATTEND, "first, x = x, x + self.self_attn(self.layer_norm1(x))"), (THINK, "return first + x + self.mlp(self.layer_norm2(x))")),
+        ("MLP without the stream", "the MLP reads only attention's result, not the stream to which it was added",
+         "generic", (ATTEND, "y = self.self_attn(self.layer_norm1(x))"), (THINK, "return x + y + self.mlp(self.layer_norm2(y))")),
         ("MLP first", "the MLP comes before attention",
          "generic", (ATTEND, "x = x + self.mlp(self.layer_norm2(x))"), (THINK, "return x + self.self_attn(self.layer_norm1(x))")),
         ("side by side", "attention and MLP both read the layer's input, side by side; SigLIP's MLP reads what attention left",
@@ -493,6 +512,34 @@ ENCODER = [
          "[layer] * 12 makes one layer, not twelve", "in [self.layers[0]] * len(self.layers):"),
         ("backwards", "the layers are run in the opposite order", "generic", "in reversed(self.layers):"),
     ]
+]  # fmt: skip
+
+
+@torch.no_grad()
+def swapped_and_kept(layers, x):
+    right, order, similarities = nn.Sequential(*layers)(x), [*layers], []
+    for i in range(len(layers) - 1):
+        order[i], order[i + 1] = order[i + 1], order[i]
+        similarities.append(F.cosine_similarity(nn.Sequential(*order)(x), right, dim=-1).mean())
+    return torch.stack(similarities)
+
+
+@torch.no_grad()
+def swapped_beside_input(layers, x):
+    similarities = []
+    for i in range(len(layers) - 1):
+        order = [*layers]
+        order[i], order[i + 1] = order[i + 1], order[i]
+        similarities.append(F.cosine_similarity(nn.Sequential(*order)(x), x, dim=-1).mean())
+    return torch.stack(similarities)
+
+
+# stage "neighbours swapped": (layers, x) -> (layers - 1)
+NEIGHBOURS_SWAPPED = [
+    Mistake("neighbours swapped", "not put back", "a pair is not put back before the next one is exchanged",
+            "one list for all pairs", swapped_and_kept),
+    Mistake("neighbours swapped", "beside the input", "the result is compared with the layers' input x, not with the right result",
+            "generic", swapped_beside_input),
 ]  # fmt: skip
 
 
@@ -532,6 +579,29 @@ POOLING_HEAD = [
          "habit from ViT and CLIP", (COUNTED, f"return x[:, 0]; {COUNTED}")),
         ("mean", "the patches' mean is taken instead of the head",
          "transformers' SiglipForImageClassification", (COUNTED, f"return x.mean(1); {COUNTED}")),
+    ]
+]  # fmt: skip
+
+
+def count_without(missing):
+    """What a count of a vision tower's parameters gives that forgets as many as missing(config) says."""
+
+    def count(config):
+        with torch.device("meta"):
+            return torch.tensor(measure.count_numbers(siglip.VisionTransformer(config)) - missing(config), device="cpu")
+
+    return count
+
+
+# stage "parameters": (config,) -> how many a vision tower has
+PARAMETERS = [
+    Mistake("parameters", name, sentence, "generic", count_without(missing))
+    for name, sentence, missing in [
+        ("no probe", "one vector is not counted: the head's probe, or the biases of the patch embedding", lambda c: c.hidden_size),
+        ("one norm too few", "one norm is not counted: the one after the layers, or the one in the head", lambda c: 2 * c.hidden_size),
+        ("no positions", "the position table is not counted", lambda c: (c.image_size // c.patch_size) ** 2 * c.hidden_size),
+        ("no MLP in the head", "the MLP in the head is not counted",
+         lambda c: (2 * c.hidden_size + 1) * c.intermediate_size + c.hidden_size),
     ]
 ]  # fmt: skip
 
@@ -1388,6 +1458,7 @@ CLASS_MEANS = [
 
 CATALOGUE = [
     *PREPROCESSING, *EMBEDDINGS, *PUT_TOGETHER, *ATTENTION_HEAD, *MEAN_DISTANCE, *ATTENTION, *WITHOUT_HEAD, *MLP, *LAYER_NORM, *ENCODER_LAYER, *ENCODER,
+    *NEIGHBOURS_SWAPPED, *PARAMETERS,
     *POOLING_HEAD, *HIDDEN_PATCHES, *LAST_HIDDEN_STATE, *POOLED_VECTOR, *TRIMMED_TOWER, *PIXEL_SHUFFLE, *TEXT_VECTOR, *EVERY_PLACE,
     *LOGITS, *PROBABILITIES, *LOSS, *CLIP_LOSS, *LOSS_GRADIENT, *RMS_NORM, *GROUPED_QUERIES, *GEMMA_LAYER, *GRID_ANGLES,
     *ANY_PATCHES, *ANY_TABLE, *ANY_SHAPE,

@@ -244,13 +244,16 @@ def show_filters(groups, alt, size=1.15):
     show(figure, alt, photographs=True)
 
 
-def show_lines(panels, alt, xlabel, ylabel, log=False, height=3.0, level=None, joined=True, seams=(), ticks=None):
+def show_lines(
+    panels, alt, xlabel, ylabel, log=False, height=3.0, level=None, joined=True, seams=(), ticks=None, bottom=0, legends=True
+):
     """Curves. `panels`: {title: {label: (x values, y values)}}, side by side with the same axes; styles differ too.
 
     A list of y values alone is drawn above 0, 1, 2 and so on.
     `level`: (label, y) of a horizontal line to compare with. `joined`: False for points that do not belong together.
     `seams`: x of dotted upright lines, where one stage ends and the next begins.
     `ticks`: what stands under x = 0, 1, 2 and so on.
+    `bottom`: where the axis of y begins if all is above it; `legends`: False for one legend, in the first panel.
     """
     figure, axes = plt.subplots(1, len(panels), figsize=(11, height), squeeze=False, sharey=True)
     for axis, (title, lines) in zip(axes[0], panels.items()):
@@ -284,13 +287,13 @@ def show_lines(panels, alt, xlabel, ylabel, log=False, height=3.0, level=None, j
                 axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 1000 * low else (1,)))
                 axis.yaxis.set_major_formatter("{x:g}")
                 axis.yaxis.set_minor_formatter("")
-        if len(lines) > 1 or level:
+        if (len(lines) > 1 or level) and (legends or axis is axes[0, 0]):
             axis.legend()
     drawn = [line.get_ydata() for axis in axes[0] for line in axis.get_lines()]
     if not log and all(float(y).is_integer() for line in drawn for y in line):
         axes[0, 0].yaxis.set_major_locator(MaxNLocator(integer=True))
-    if not log and axes[0, 0].get_ylim()[0] > 0:  # after all panels: their axis is one
-        axes[0, 0].set_ylim(bottom=0)
+    if not log and axes[0, 0].get_ylim()[0] > bottom:  # after all panels: their axis is one
+        axes[0, 0].set_ylim(bottom=bottom)
     axes[0, 0].set_ylabel(ylabel)
     show(figure, alt)
 
@@ -545,7 +548,7 @@ def show_pair_losses(logits, alt):
 
 
 def show_lit(pictures, alt, label, full=1.0, columns=4, line=2.5):
-    """Pictures, each lit patch by patch. `pictures`: {title: (picture, weights (rows, columns), patch to frame or None)}.
+    """Pictures, each lit patch by patch. `pictures`: {title: (picture, weights (rows, columns), patch to frame, list or None)}.
 
     Light grows evenly with the weight: dim at zero and below, full from `full` on, one lamp for all panels.
     `line`: how wide the frame's line is.
@@ -557,8 +560,8 @@ def show_lit(pictures, alt, label, full=1.0, columns=4, line=2.5):
     for axis, (title, (picture, weights, framed)) in zip(axes.flat, pictures.items()):
         grid = np.clip(np.asarray(weights) / full, 0, 1)
         axis.imshow(light(picture, grid), extent=(0, grid.shape[1], grid.shape[0], 0))
-        if framed is not None:
-            row, column = divmod(framed, grid.shape[1])
+        for index in framed if isinstance(framed, list) else [framed] if framed is not None else []:
+            row, column = divmod(index, grid.shape[1])
             for colour, width in (("white", 2 * line), (COLOURS["query"], line)):
                 axis.add_patch(plt.Rectangle((column, row), 1, 1, fill=False, edgecolor=colour, linewidth=width, zorder=3))
         axis.set_title(title)
@@ -615,12 +618,19 @@ def show_alike(matrix, down, along, alt, title, ylabel, xlabel, size=7.4):
     show(figure, alt, photographs=True)  # a palette of 256 colours would change the pictures' own
 
 
-def show_pictured_lines(panels, alt, xlabel, ylabel, limits, height=3.6):
-    """Curves over a row of pictures. `panels`: {title: (one PIL image for each x, {label: one number for each x})}."""
+def show_pictured_lines(panels, alt, xlabel, ylabel, limits, height=3.6, mark=None):
+    """Curves over a row of pictures. `panels`: {title: (one PIL image for each x, {label: one number for each x})}.
+
+    `mark`: (label, x) of a vertical line.
+    """
     figure, axes = plt.subplots(1, len(panels), figsize=(11, height), squeeze=False, sharey=True)
     for axis, (title, (pictures, lines)) in zip(axes[0], panels.items()):
         for (label, numbers), (colour, line, marker) in zip(lines.items(), STYLES):
             axis.plot(np.asarray(numbers), line, color=colour, linewidth=2, marker=marker, markersize=5, label=label)
+        if mark:
+            axis.axvline(
+                mark[1], ymax=0.68, color=COLOURS["residual"], linestyle=":", label=mark[0], zorder=1
+            )  # below the legend
         axis.set(xticks=[], ylim=limits, xlim=(-0.5, len(pictures) - 0.5))
         axis.set_title(title)
         axis.set_xlabel(xlabel, labelpad=50)
@@ -630,11 +640,8 @@ def show_pictured_lines(panels, alt, xlabel, ylabel, limits, height=3.6):
     show(figure, alt, photographs=True)  # a palette of 256 colours would change the pictures' own
 
 
-def show_swarm(places, alt, title, xlabel, level, step=0.042):
-    """Pictures along an axis, piled up where they meet. `places`: [(PIL image, x, whether to mark it)].
-
-    `level`: (label, x) of a vertical line to compare with.
-    """
+def show_swarm(places, alt, title, xlabel, step=0.042):
+    """Pictures along an axis, piled up where they meet. `places`: [(PIL image, x, whether to mark it)]."""
     piles = {}
     for picture, x, marked in sorted(places, key=lambda place: place[1]):
         piles.setdefault(round(x / step), []).append((picture, marked))
@@ -651,11 +658,9 @@ def show_swarm(places, alt, title, xlabel, level, step=0.042):
                     plt.Rectangle(box[::2], 2 * half, 2 * half, fill=False, edgecolor=COLOURS["query"], linewidth=2.5, zorder=3)
                 )
     left = (min(piles) - 1) * step
-    axis.axvline(level[1], color=COLOURS["image"], linestyle="--", linewidth=2, label=level[0], zorder=1)
     axis.set(xlabel=xlabel, yticks=[], xlim=(left, left + wide), ylim=(0, highest * step), aspect="equal")
     axis.set_title(title, pad=12)
     axis.spines["left"].set_visible(False)
-    axis.legend(loc="upper left")
     show(figure, alt, photographs=True)
 
 
