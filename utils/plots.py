@@ -237,11 +237,12 @@ def show_filters(groups, alt, size=1.15):
     show(figure, alt, photographs=True)
 
 
-def show_lines(panels, alt, xlabel, ylabel, log=False, height=3.0, level=None, joined=True):
+def show_lines(panels, alt, xlabel, ylabel, log=False, height=3.0, level=None, joined=True, log_x=False):
     """Curves. `panels`: {title: {label: (x values, y values)}}, side by side with the same axes; styles differ too.
 
     A list of y values alone is drawn above 0, 1, 2 and so on.
     `level`: (label, y) of a horizontal line to compare with. `joined`: False for points that do not belong together.
+    `log_x`: also the x axis in powers, with a mark at each of the x values, which all lines share.
     """
     figure, axes = plt.subplots(1, len(panels), figsize=(11, height), squeeze=False, sharey=True)
     for axis, (title, lines) in zip(axes[0], panels.items()):
@@ -264,6 +265,10 @@ def show_lines(panels, alt, xlabel, ylabel, log=False, height=3.0, level=None, j
             axis.axhline(level[1], color=COLOURS["residual"], linestyle=":", label=level[0])
         axis.set_title(title)
         axis.set_xlabel(xlabel)
+        if log_x:
+            axis.set_xscale("log")
+            axis.set_xticks(x, [f"{value:g}" for value in x])
+            axis.xaxis.set_minor_formatter("")
         if log:
             axis.set_yscale("log")
             low, high = axis.get_ylim()
@@ -641,8 +646,11 @@ def cover(picture, hidden):
     return bright * (1 - curtain) + stripes * curtain
 
 
-def show_film(pictures, right, said, alt):
-    """What is said about pictures, moment after moment. right [sentences], said {moment: [a sentence for each picture]}"""
+def show_film(pictures, right, said, alt, named=False):
+    """What is said about pictures, moment after moment. right [sentences], said {moment: [a sentence for each picture]}
+
+    `named`: write what is right beside each picture.
+    """
     rows, columns = len(pictures), 1 + len(said)
     shape = {"squeeze": False, "width_ratios": [1, *len(said) * [1.35]]}
     figure, axes = plt.subplots(rows, columns, figsize=(11, 1.75 * rows), **shape)
@@ -651,6 +659,7 @@ def show_film(pictures, right, said, alt):
         axis.spines[:].set_visible(False)
     for row, picture, truth, sentences in zip(axes, pictures, right, zip(*said.values())):
         row[0].imshow(np.asarray(picture.convert("RGB")), extent=(0, 1, 0, 1))
+        row[0].set_ylabel(truth if named else "")
         for axis, sentence in zip(row[1:], sentences):
             mark = "✓" if sentence == truth else "✗"
             axis.text(0.5, 0.5, f"{textwrap.fill(sentence, 17)}\n{mark}", ha="center", va="center")
