@@ -245,7 +245,19 @@ def show_filters(groups, alt, size=1.15):
 
 
 def show_lines(
-    panels, alt, xlabel, ylabel, log=False, height=3.0, level=None, joined=True, seams=(), ticks=None, bottom=0, legends=True
+    panels,
+    alt,
+    xlabel,
+    ylabel,
+    log=False,
+    height=3.0,
+    level=None,
+    joined=True,
+    seams=(),
+    ticks=None,
+    bottom=0,
+    legends=True,
+    log_x=False,
 ):
     """Curves. `panels`: {title: {label: (x values, y values)}}, side by side with the same axes; styles differ too.
 
@@ -254,6 +266,7 @@ def show_lines(
     `seams`: x of dotted upright lines, where one stage ends and the next begins.
     `ticks`: what stands under x = 0, 1, 2 and so on.
     `bottom`: where the axis of y begins if all is above it; `legends`: False for one legend, in the first panel.
+    `log_x`: also the x axis in powers, with a mark at each of the x values, which all lines share.
     """
     figure, axes = plt.subplots(1, len(panels), figsize=(11, height), squeeze=False, sharey=True)
     for axis, (title, lines) in zip(axes[0], panels.items()):
@@ -280,6 +293,10 @@ def show_lines(
         axis.set_xlabel(xlabel)
         if ticks:
             axis.set_xticks(range(len(ticks)), ticks)
+        if log_x:
+            axis.set_xscale("log")
+            axis.set_xticks(x, [f"{value:g}" for value in x])
+            axis.xaxis.set_minor_formatter("")
         if log:
             axis.set_yscale("log")
             low, high = axis.get_ylim()
@@ -672,8 +689,11 @@ def cover(picture, hidden):
     return bright * (1 - curtain) + stripes * curtain
 
 
-def show_film(pictures, right, said, alt):
-    """What is said about pictures, moment after moment. right [sentences], said {moment: [a sentence for each picture]}"""
+def show_film(pictures, right, said, alt, named=False):
+    """What is said about pictures, moment after moment. right [sentences], said {moment: [a sentence for each picture]}
+
+    `named`: write what is right beside each picture.
+    """
     rows, columns = len(pictures), 1 + len(said)
     shape = {"squeeze": False, "width_ratios": [1, *len(said) * [1.35]]}
     figure, axes = plt.subplots(rows, columns, figsize=(11, 1.75 * rows), **shape)
@@ -682,6 +702,7 @@ def show_film(pictures, right, said, alt):
         axis.spines[:].set_visible(False)
     for row, picture, truth, sentences in zip(axes, pictures, right, zip(*said.values())):
         row[0].imshow(np.asarray(picture.convert("RGB")), extent=(0, 1, 0, 1))
+        row[0].set_ylabel(truth if named else "")
         for axis, sentence in zip(row[1:], sentences):
             mark = "✓" if sentence == truth else "✗"
             axis.text(0.5, 0.5, f"{textwrap.fill(sentence, 17)}\n{mark}", ha="center", va="center")
