@@ -747,15 +747,16 @@ def show_attempt(function, given, right, alt):
         show_images(pictures, alt, columns=2)
 
 
-def show_spreads(panels, alt, xlabel, ylabel, height=3.6):
+def show_spreads(panels, alt, xlabel, ylabel, height=3.6, bottom=0):
     """Curves with the spread of several draws: a dot is their mean, a bar goes from the lowest to the highest.
 
     `panels`: {title: {label: {x: [numbers]}}}, the same x in all, drawn at equal distances; side by side with the same axis.
     """
+    styles = STYLES[:4] + STYLES[5:]  # without the second blue
     figure, axes = plt.subplots(1, len(panels), figsize=(11, height), squeeze=False, sharey=True)
     for axis, (title, curves) in zip(axes[0], panels.items()):
         ticks = list(next(iter(curves.values())))
-        for index, ((label, numbers), (colour, line, shape)) in enumerate(zip(curves.items(), STYLES)):
+        for index, ((label, numbers), (colour, line, shape)) in enumerate(zip(curves.items(), styles)):
             places = np.array([ticks.index(x) for x in numbers]) + 0.05 * (index - (len(curves) - 1) / 2)
             mean = np.array([np.mean(drawn) for drawn in numbers.values()])
             ends = np.abs([[min(drawn), max(drawn)] for drawn in numbers.values()] - mean[:, None]).T
@@ -768,7 +769,7 @@ def show_spreads(panels, alt, xlabel, ylabel, height=3.6):
         places = dict(loc="center left", bbox_to_anchor=(1, 0.5))
         axis.legend([handles[i] for i in order], [labels[i] for i in order], **places)
     axes[0, 0].set_ylabel(ylabel)
-    axes[0, 0].set_ylim(bottom=0)
+    axes[0, 0].set_ylim(bottom=bottom)
     show(figure, alt)
 
 
