@@ -1166,6 +1166,12 @@ CLASS_MEANS = [
          lambda vectors, labels: means_of(F.normalize(vectors, dim=-1), labels, lambda own: own.sum(dim=0))),
         ("normed over pictures", "the vectors are normed over the pictures (dim=0), not over the width (dim=-1)",
          lambda vectors, labels: F.normalize(means_of(F.normalize(vectors, dim=0), labels), dim=-1)),
+        ("mean normed over things", "the means are normed over the things (dim=0), not over the width (dim=-1)",
+         lambda vectors, labels: F.normalize(means_of(F.normalize(vectors, dim=-1), labels), dim=0)),
+        ("all normed over dim 0", "vectors and means are both normed over dim=0, not over the width (dim=-1)",
+         lambda vectors, labels: F.normalize(means_of(F.normalize(vectors, dim=0), labels), dim=0)),
+        ("first met first", "the things stand in the order in which they first appear; row 0 must be that of label 0",
+         lambda vectors, labels: own.class_means(vectors, labels)[list(dict.fromkeys(labels.tolist()))]),
     ]
 ]  # fmt: skip
 

@@ -237,11 +237,12 @@ def show_filters(groups, alt, size=1.15):
     show(figure, alt, photographs=True)
 
 
-def show_lines(panels, alt, xlabel, ylabel, log=False, height=3.0, level=None, joined=True):
+def show_lines(panels, alt, xlabel, ylabel, log=False, height=3.0, level=None, joined=True, xticks=None):
     """Curves. `panels`: {title: {label: (x values, y values)}}, side by side with the same axes; styles differ too.
 
     A list of y values alone is drawn above 0, 1, 2 and so on.
     `level`: (label, y) of a horizontal line to compare with. `joined`: False for points that do not belong together.
+    `xticks`: the x values to name, on an axis where equal factors are equally long.
     """
     figure, axes = plt.subplots(1, len(panels), figsize=(11, height), squeeze=False, sharey=True)
     for axis, (title, lines) in zip(axes[0], panels.items()):
@@ -264,6 +265,10 @@ def show_lines(panels, alt, xlabel, ylabel, log=False, height=3.0, level=None, j
             axis.axhline(level[1], color=COLOURS["residual"], linestyle=":", label=level[0])
         axis.set_title(title)
         axis.set_xlabel(xlabel)
+        if xticks:
+            axis.set_xscale("log")
+            axis.set_xticks(xticks, [str(x) for x in xticks])
+            axis.minorticks_off()
         if log:
             axis.set_yscale("log")
             low, high = axis.get_ylim()
