@@ -148,10 +148,12 @@ def show_planes(pixel_values, alt):
     show(figure, alt, photographs=True)
 
 
-def show_maps(maps, alt, columns=4, colour="value", xlabel="column (patches)", ylabel="row (patches)", limits=None, size=2.7):
+def show_maps(
+    maps, alt, columns=4, colour="value", xlabel="column (patches)", ylabel="row (patches)", limits=None, size=2.7, framed=None
+):
     """Grids of numbers as colours, one scale for all. `maps`: {title: 2-D tensor}.
 
-    `colour`: what the colours mean; None for yes and no, which need no bar.
+    `colour`: what the colours mean; None for yes and no, which need no bar. `framed`: {title: (row, column) to frame}.
     """
     rows, columns = -(-len(maps) // columns), min(columns, len(maps))
     figure, axes = plt.subplots(rows, columns, figsize=(11, size * rows), squeeze=False, layout="compressed")
@@ -163,6 +165,10 @@ def show_maps(maps, alt, columns=4, colour="value", xlabel="column (patches)", y
         axis.set_title(title)
         axis.set_xlabel(xlabel)
         axis.set_ylabel(ylabel)
+        if framed:
+            row, column = framed[title]
+            for edge, width in (("white", 5), (COLOURS["query"], 2.5)):
+                axis.add_patch(plt.Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, edgecolor=edge, linewidth=width))
         for side in (axis.xaxis, axis.yaxis):
             side.set_major_locator(MaxNLocator(4, integer=True))
         if numbers.shape[0] == numbers.shape[1]:
