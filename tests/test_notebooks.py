@@ -904,8 +904,8 @@ WRONG_ANSWERS = {
         ),
     ],
     "mean_of_real": [
-        ("def mean_of_real(x, mask): return x.mean(dim=1)", "away from the reference"),
-        ("def mean_of_real(x, mask): return (x * mask[..., None]).mean(dim=1)", "away from the reference"),
+        ("def mean_of_real(x, mask): return x.mean(dim=1)", "padding is in the mean"),
+        ("def mean_of_real(x, mask): return (x * mask[..., None]).mean(dim=1)", "the sum is divided by `most`"),
         ("def mean_of_real(x, mask): return x[mask]", "the shape is (770, 192), it should be (4, 192)"),
         (
             "def mean_of_real(x, mask):\n"
@@ -930,8 +930,8 @@ WRONG_ANSWERS = {
         ),
     ],
     "packed_mask": [
-        ("def packed_mask(lengths): return torch.ones(sum(lengths), sum(lengths)).bool()", "away from the reference"),
-        ("def packed_mask(lengths): return torch.ones(sum(lengths), sum(lengths)).bool().tril()", "away from the reference"),
+        ("def packed_mask(lengths): return torch.ones(sum(lengths), sum(lengths)).bool()", "nothing keeps the pictures apart"),
+        ("def packed_mask(lengths): return torch.ones(sum(lengths), sum(lengths)).bool().tril()", "this is a causal mask over"),
         (
             "def packed_mask(lengths):\n"
             "    picture = torch.arange(3).repeat_interleave(torch.tensor(lengths[:3]))\n"

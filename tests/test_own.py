@@ -162,7 +162,7 @@ def test_merged_weights_do_the_same_and_have_the_old_names(small):
 @pytest.mark.parametrize("stage", ["LoRA", "merged weights", "class means"])
 def test_each_mistake_is_caught_and_called_by_its_name(stage, learned):
     torch.manual_seed(1)
-    x, labels = torch.randn(6, 12), torch.tensor([0, 0, 0, 1, 1, 2])
+    x, labels = torch.randn(6, 12), torch.tensor([2, 0, 0, 1, 1, 0])
     inputs = {"LoRA": (learned, x), "merged weights": (learned,), "class means": (x, labels)}[stage]
     with torch.no_grad():
         right = {

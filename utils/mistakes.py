@@ -1351,6 +1351,40 @@ ANY_TABLE = [
     ]
 ]  # fmt: skip
 
+# stage "mean of real": (x (batch, most, width), mask (batch, most)) -> (batch, width)
+MEAN_OF_REAL = [
+    Mistake("mean of real", name, sentence, "generic", wrong)
+    for name, sentence, wrong in [
+        ("mean of all", "the mask isn't used: padding is in the mean", lambda x, mask: x.mean(dim=1)),
+        ("divided by most", "the sum is divided by `most`; it must be divided by the number of real patches",
+         lambda x, mask: (x * mask[..., None]).mean(dim=1)),
+        ("all in the sum", "padding is out of the count, but still in the sum",
+         lambda x, mask: x.sum(dim=1) / mask.sum(dim=1, keepdim=True)),
+        ("sum", "the sum isn't divided by the number of real patches", lambda x, mask: (x * mask[..., None]).sum(dim=1)),
+        ("mean of padding", "the mask is turned round: this is the mean of what is not real, or nothing",
+         lambda x, mask: (x * ~mask[..., None]).sum(dim=1) / (~mask).sum(dim=1, keepdim=True).clamp(min=1)),
+    ]
+]  # fmt: skip
+
+
+# stage "packed mask": (lengths) -> (total, total), True where the row's token may look at the column's
+def islands(lengths):
+    return torch.block_diag(*(torch.ones(length, length) for length in lengths)).bool()
+
+
+PACKED_MASK = [
+    Mistake("packed mask", name, sentence, "generic", wrong)
+    for name, sentence, wrong in [
+        ("all", "every token may look at every other: nothing keeps the pictures apart", lambda lengths: torch.ones_like(islands(lengths))),
+        ("causal", "this is a causal mask over the whole sequence: it doesn't keep the pictures apart",
+         lambda lengths: torch.ones_like(islands(lengths)).tril()),
+        ("causal inside", "a token looks at none after it; in its own picture it may look at all", lambda lengths: islands(lengths).tril()),
+        ("from the first place", "every picture's block starts at column 0; it must start where its picture does",
+         lambda lengths: torch.cat([(torch.arange(sum(lengths)) < length).expand(length, -1) for length in lengths])),
+        ("turned round", "the mask is turned round: True at the other pictures' tokens", lambda lengths: ~islands(lengths)),
+    ]
+]  # fmt: skip
+
 # stage "any shape": (AnyShapeTower, patches, grids, mask) -> pooled vector (batch, width)
 HIDES, RESIZES = "masked_fill(~mask, ", "resize_table(self.position_embedding.weight, rows, columns)"
 FILLED = f"place[: rows * columns] = {RESIZES}"
@@ -1453,6 +1487,12 @@ CLASS_MEANS = [
          lambda vectors, labels: means_of(F.normalize(vectors, dim=-1), labels, lambda own: own.sum(dim=0))),
         ("normed over pictures", "the vectors are normed over the pictures (dim=0), not over the width (dim=-1)",
          lambda vectors, labels: F.normalize(means_of(F.normalize(vectors, dim=0), labels), dim=-1)),
+        ("mean normed over things", "the means are normed over the things (dim=0), not over the width (dim=-1)",
+         lambda vectors, labels: F.normalize(means_of(F.normalize(vectors, dim=-1), labels), dim=0)),
+        ("all normed over dim 0", "vectors and means are both normed over dim=0, not over the width (dim=-1)",
+         lambda vectors, labels: F.normalize(means_of(F.normalize(vectors, dim=0), labels), dim=0)),
+        ("first met first", "the things stand in the order in which they first appear; row 0 must be that of label 0",
+         lambda vectors, labels: own.class_means(vectors, labels)[list(dict.fromkeys(labels.tolist()))]),
     ]
 ]  # fmt: skip
 
@@ -1461,7 +1501,7 @@ CATALOGUE = [
     *NEIGHBOURS_SWAPPED, *PARAMETERS,
     *POOLING_HEAD, *HIDDEN_PATCHES, *LAST_HIDDEN_STATE, *POOLED_VECTOR, *TRIMMED_TOWER, *PIXEL_SHUFFLE, *TEXT_VECTOR, *EVERY_PLACE,
     *LOGITS, *PROBABILITIES, *LOSS, *CLIP_LOSS, *LOSS_GRADIENT, *RMS_NORM, *GROUPED_QUERIES, *GEMMA_LAYER, *GRID_ANGLES,
-    *ANY_PATCHES, *ANY_TABLE, *ANY_SHAPE,
+    *ANY_PATCHES, *ANY_TABLE, *ANY_SHAPE, *MEAN_OF_REAL, *PACKED_MASK,
     *VLM_LOGITS, *VLM_LOSS, *VLM_LOG_PROBABILITY, *KV_CACHE,
     *LORA, *MERGED_WEIGHTS, *CLASS_MEANS,
 ]  # fmt: skip
@@ -1497,9 +1537,11 @@ EQUIVALENT = [
 
 def explain(stage, ours, inputs, difference=torch.inf):
     """The sentence of the mistake that gives `ours`, which is `difference` away from what is right; or None."""
+    ours = ours.int() if ours.dtype == torch.bool else ours  # which can't be subtracted
     for mistake in CATALOGUE:
         if mistake.stage == stage:
             wrong = mistake.wrong(*inputs)
+            wrong = wrong.int() if wrong.dtype == torch.bool else wrong
             # Much nearer to the mistake than to what is right: a right answer is never taken for a small mistake.
             # Large numbers may be added in another order: rounding grows with them.
             near = min(1e-5 * max(1, wrong.abs().max()), difference / 10)

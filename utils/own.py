@@ -174,7 +174,7 @@ class LoRA(nn.Module):
         self.linear, self.scale = linear.requires_grad_(False), alpha / rank
         self.a = nn.Parameter(torch.empty(rank, linear.in_features))
         self.b = nn.Parameter(torch.zeros(linear.out_features, rank))
-        nn.init.kaiming_uniform_(self.a, a=5**0.5)
+        nn.init.kaiming_uniform_(self.a, a=5**0.5)  # as nn.Linear starts
 
     def forward(self, x):
         return self.linear(x) + F.linear(F.linear(x, self.a), self.b) * self.scale

@@ -149,10 +149,12 @@ def show_planes(pixel_values, alt):
     show(figure, alt, photographs=True)
 
 
-def show_maps(maps, alt, columns=4, colour="value", xlabel="column (patches)", ylabel="row (patches)", limits=None, size=2.7):
+def show_maps(
+    maps, alt, columns=4, colour="value", xlabel="column (patches)", ylabel="row (patches)", limits=None, size=2.7, framed=None
+):
     """Grids of numbers as colours, one scale for all. `maps`: {title: 2-D tensor}.
 
-    `colour`: what the colours mean; None for yes and no, which need no bar.
+    `colour`: what the colours mean; None for yes and no, which need no bar. `framed`: {title: (row, column) to frame}.
     """
     rows, columns = -(-len(maps) // columns), min(columns, len(maps))
     figure, axes = plt.subplots(rows, columns, figsize=(11, size * rows), squeeze=False, layout="compressed")
@@ -164,6 +166,10 @@ def show_maps(maps, alt, columns=4, colour="value", xlabel="column (patches)", y
         axis.set_title(title)
         axis.set_xlabel(xlabel)
         axis.set_ylabel(ylabel)
+        if framed:
+            row, column = framed[title]
+            for edge, width in (("white", 5), (COLOURS["query"], 2.5)):
+                axis.add_patch(plt.Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, edgecolor=edge, linewidth=width))
         for side in (axis.xaxis, axis.yaxis):
             side.set_major_locator(MaxNLocator(4, integer=True))
         if numbers.shape[0] == numbers.shape[1]:
@@ -296,7 +302,7 @@ def show_lines(
         if log_x:
             axis.set_xscale("log")
             axis.set_xticks(x, [f"{value:g}" for value in x])
-            axis.xaxis.set_minor_formatter("")
+            axis.minorticks_off()
         if log:
             axis.set_yscale("log")
             low, high = axis.get_ylim()
@@ -799,15 +805,16 @@ def show_attempt(function, given, right, alt):
         show_images(pictures, alt, columns=2)
 
 
-def show_spreads(panels, alt, xlabel, ylabel, height=3.6):
+def show_spreads(panels, alt, xlabel, ylabel, height=3.6, bottom=0):
     """Curves with the spread of several draws: a dot is their mean, a bar goes from the lowest to the highest.
 
     `panels`: {title: {label: {x: [numbers]}}}, the same x in all, drawn at equal distances; side by side with the same axis.
     """
+    styles = STYLES[:4] + STYLES[5:]  # without the second blue
     figure, axes = plt.subplots(1, len(panels), figsize=(11, height), squeeze=False, sharey=True)
     for axis, (title, curves) in zip(axes[0], panels.items()):
         ticks = list(next(iter(curves.values())))
-        for index, ((label, numbers), (colour, line, shape)) in enumerate(zip(curves.items(), STYLES)):
+        for index, ((label, numbers), (colour, line, shape)) in enumerate(zip(curves.items(), styles)):
             places = np.array([ticks.index(x) for x in numbers]) + 0.05 * (index - (len(curves) - 1) / 2)
             mean = np.array([np.mean(drawn) for drawn in numbers.values()])
             ends = np.abs([[min(drawn), max(drawn)] for drawn in numbers.values()] - mean[:, None]).T
@@ -820,7 +827,7 @@ def show_spreads(panels, alt, xlabel, ylabel, height=3.6):
         places = dict(loc="center left", bbox_to_anchor=(1, 0.5))
         axis.legend([handles[i] for i in order], [labels[i] for i in order], **places)
     axes[0, 0].set_ylabel(ylabel)
-    axes[0, 0].set_ylim(bottom=0)
+    axes[0, 0].set_ylim(bottom=bottom)
     show(figure, alt)
 
 
