@@ -166,8 +166,9 @@ def sigmoid_loss(images, texts, logit_scale, logit_bias):
     """Each pair is judged alone: -log sigmoid(+-logit), summed over all pairs, divided by the number of images.
 
     images, texts: unit vectors (batch, width) of this process' pairs -> scalar. With several processes this is the
-    chunked loss of Zhai et al. 2023 (arXiv 2303.15343), section 3.3: a process holds one block (batch, batch) of the
-    pair matrix at a time while the text blocks travel round the ring. The mean over processes is the whole batch's loss.
+    chunked loss of Zhai et al. 2023 (arXiv 2303.15343), section 3.3: a process computes one block (batch, batch) of the
+    pair matrix after the other while the text blocks travel round the ring; for `backward`, torch keeps what it recorded
+    of each. The mean over processes is the whole batch's loss.
     """
     batch = len(images)
     sign = 2 * torch.eye(batch, device=images.device) - 1  # +1 on the diagonal, the true pairs; -1 elsewhere
