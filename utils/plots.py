@@ -236,9 +236,9 @@ def show_matrices(matrices, alt, size=2.2, one_scale=False, xlabel="column", yla
     show(figure, alt)
 
 
-def show_filters(groups, alt, size=1.15):
+def show_filters(groups, alt):
     """Filters as small colour pictures, grey for zero, a row for each group. `groups`: {title: (filters, 3, patch, patch)}."""
-    figure, axes = plt.subplots(len(groups), 1, figsize=(11, size * len(groups)), squeeze=False)
+    figure, axes = plt.subplots(len(groups), 1, figsize=(11, 1.15 * len(groups)), squeeze=False)
     for axis, (title, filters) in zip(axes[:, 0], groups.items()):
         number, _, side, _ = filters.shape
         sheet = np.ones((side, number * (side + 2) - 2, 3)) * to_rgb(CARD)
@@ -369,14 +369,14 @@ def light(picture, brightness):
     return dim + lamp * (lit - dim)
 
 
-def show_looks(picture, looks, alt, columns=4, full=None, label="share of attention", largest=True):
+def show_looks(picture, looks, alt, full=None, label="share of attention", largest=True):
     """Where attention goes, over a picture. `looks`: {title: (weights (rows, columns), patch that looks or None)}.
 
     `picture`: one for all panels, or a list of one for each. `largest`: whether titles say the largest share.
     A patch is lit by what it gets beyond an equal share, fully from ten equal shares on (or from `full` on): one lamp for all
     panels. What has half of a panel's largest share or more, and three equal ones, is outlined; the patch that looks is framed.
     """
-    rows, columns = -(-len(looks) // columns), min(columns, len(looks))
+    rows, columns = -(-len(looks) // 4), min(4, len(looks))
     figure, axes = plt.subplots(
         rows, columns, figsize=(11, rows * (9.1 / max(columns, 3) + 0.5)), squeeze=False, layout="compressed"
     )
@@ -496,13 +496,13 @@ def show_sizes(groups, alt, xlabel, ylabel):
     show(figure, alt)
 
 
-def show_guesses(guesses, alt, columns=3, height=2.1, labels=("probability",)):
+def show_guesses(guesses, alt, columns=3, labels=("probability",)):
     """Pictures, each with bars for its captions. `guesses`: {title: (picture, {caption: number})}, best caption first.
 
     `labels`: what the bars are, in turns.
     """
     rows = -(-len(guesses) // columns)
-    figure, axes = plt.subplots(rows, 2 * columns, figsize=(11, height * rows), squeeze=False, width_ratios=columns * [1, 1.3])
+    figure, axes = plt.subplots(rows, 2 * columns, figsize=(11, 2.1 * rows), squeeze=False, width_ratios=columns * [1, 1.3])
     for axis in axes.flat[2 * len(guesses) :]:
         axis.axis("off")
     cells = zip(guesses.items(), axes.flat[::2], axes.flat[1::2], cycle(labels))
@@ -617,13 +617,13 @@ def thumbnails(axis, pictures, places, zoom, down=False, cards=False):
         axis.add_artist(AnnotationBbox(small, where, xycoords=frame, box_alignment=corner, **edge))
 
 
-def show_alike(matrix, down, along, alt, title, ylabel, xlabel, size=7.4):
+def show_alike(matrix, down, along, alt, title, ylabel, xlabel):
     """How alike pictures are. `matrix` (rows, columns) of cosines; `down`, `along`: PIL images of the rows and of the columns.
 
     The largest number of each row is framed.
     """
     matrix = np.asarray(matrix)
-    figure, axis = plt.subplots(figsize=(size + 0.6, size))
+    figure, axis = plt.subplots(figsize=(8, 7.4))
     axis.imshow(matrix, cmap="cividis", vmin=0, vmax=1)
     for (row, column), number in np.ndenumerate(matrix):
         ink = "black" if number > 0.5 else "white"
@@ -641,12 +641,12 @@ def show_alike(matrix, down, along, alt, title, ylabel, xlabel, size=7.4):
     show(figure, alt, photographs=True)  # a palette of 256 colours would change the pictures' own
 
 
-def show_pictured_lines(panels, alt, xlabel, ylabel, limits, height=3.6, mark=None):
+def show_pictured_lines(panels, alt, xlabel, ylabel, limits, mark=None):
     """Curves over a row of pictures. `panels`: {title: (one PIL image for each x, {label: one number for each x})}.
 
     `mark`: (label, x) of a vertical line.
     """
-    figure, axes = plt.subplots(1, len(panels), figsize=(11, height), squeeze=False, sharey=True)
+    figure, axes = plt.subplots(1, len(panels), figsize=(11, 3.6), squeeze=False, sharey=True)
     for axis, (title, (pictures, lines)) in zip(axes[0], panels.items()):
         for (label, numbers), (colour, line, marker) in zip(lines.items(), STYLES):
             axis.plot(np.asarray(numbers), line, color=colour, linewidth=2, marker=marker, markersize=5, label=label)
@@ -723,9 +723,9 @@ def frame(axis, row, column, colour="query", side=1):
         axis.add_patch(plt.Rectangle((column, row), side, side, fill=False, edgecolor=drawn, linewidth=width, zorder=3))
 
 
-def show_grids(picture, grids, alt, height=3.9):
+def show_grids(picture, grids, alt):
     """A picture under grids. `grids`: {title: (patches along one side, patch that is framed or None)}, one panel each."""
-    figure, axes = plt.subplots(1, len(grids), figsize=(11, height), squeeze=False, layout="compressed")
+    figure, axes = plt.subplots(1, len(grids), figsize=(11, 3.9), squeeze=False, layout="compressed")
     for axis, (title, (side, index)) in zip(axes[0], grids.items()):
         axis.imshow(picture, extent=(0, side, side, 0))
         for line in range(side + 1):
