@@ -28,8 +28,9 @@ COLOURS = {
     "image": "#0072B2", "patch": "#E69F00", "position": "#009E73", "query": "#D55E00",
     "key": "#56B4E9", "value": "#CC79A7", "residual": "#7F7F7F",
 }  # fmt: skip
-# Of curves: no two share a colour, nor a line and a marker.
-STYLES = list(zip(COLOURS.values(), 2 * ("-", "--", "-.", ":"), "os^DvPX*"))
+# Of curves: no two share a colour, nor a line and a marker; the light colours are darker, for a contrast of 3 on the card.
+DARKER = {"patch": "#BF8600", "key": "#3A97D0", "value": "#C96FA3"}
+STYLES = list(zip((COLOURS | DARKER).values(), 2 * ("-", "--", "-.", ":"), "os^DvPX*"))
 SLATE, INK, CARD = "#52606D", "#111111", "#FAFAF7"
 # How a picture is lit: where nothing falls, it is dim and has little colour, but one still sees what is there.
 DIM, PALE = 0.5, 0.35
