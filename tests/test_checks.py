@@ -1,8 +1,9 @@
 """The checks are checked: each known mistake is planted and must be caught, and called by its own name."""
 
+import dataclasses
 from pathlib import Path
 
-from utils import checks
+from utils import checks, mistakes
 from utils.answers import Judge
 from utils.checks import CheckError, check_exercise, compare, show_mistakes
 from utils.errors import LessonError
@@ -166,6 +167,14 @@ def test_the_table_says_of_each_mistake_how_far_it_moves_the_result_smallest_fir
     known = {mistake.sentence for mistake in CATALOGUE if mistake.stage == "probabilities"}
     moves, sentences = zip(*(map(str.strip, line.strip("|").split("|")) for line in lines[2:]))
     assert set(sentences) == known and list(map(float, moves)) == sorted(map(float, moves))
+
+
+@pytest.mark.parametrize("moved, printed", [(0.0123, "0.012"), (0.00123, "0.0012"), (6.05e-4, "0.0006"), (5e-6, "< 1e-05")])
+def test_how_far_a_mistake_moves_has_no_digit_that_hangs_on_rounding(monkeypatch, moved, printed):
+    right = torch.tensor([-1.0, 0.0, 1.0])
+    mistake = dataclasses.replace(CATALOGUE[0], stage="of a test", wrong=lambda: right + torch.tensor([0.0, moved, 0.0]))
+    monkeypatch.setattr(mistakes, "CATALOGUE", [mistake])
+    assert checks.move(mistake, (), right) == printed
 
 
 def test_mistakes_that_are_not_named_first_are_folded_and_none_is_lost(table):

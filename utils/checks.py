@@ -153,8 +153,8 @@ def move(mistake, inputs, right):
     if wrong.shape != right.shape:
         return "shape"
     moves = largest_difference(wrong, right)[0] / (right.std() if right.numel() > 1 else right.abs()).item()
-    # The second digit of a tiny number is rounding, and of a tinier one the first.
-    if moves < 1e-4:
+    # The second digit of a tiny number hangs on rounding, and of a tinier one the first.
+    if moves < 1e-3:
         return "< 1e-05" if moves < 1e-5 else f"{moves:.1g}"
     return f"{moves:#.2g}".rstrip(".")
 
