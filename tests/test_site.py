@@ -104,4 +104,9 @@ def test_on_a_phone_no_page_is_wider_than_the_screen(site, browser):
     for page in READ_BY_AXE:
         browser.get(f"file://{site}/{page}.html")
         assert browser.execute_script("return document.documentElement.scrollWidth") <= 390, page
+    first, last = (f"file://{site}/notebooks/{PATHS[number].stem}.html" for number in (1, -1))
+    for page, right in ((first, False), (last, True)):  # the map shows where one is, be it at its right end
+        browser.get(page)
+        moved = "return document.querySelector('img[src*=you_are_here]').parentElement.scrollLeft > 0"
+        assert browser.execute_script(moved) == right, page
     browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})

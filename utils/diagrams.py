@@ -268,35 +268,37 @@ def architecture():
     figure, axis = new_figure(12.4, 9.2)
     x = 2.6
     column = [
-        (8.6, "image file", "image", "any size, any mode"),
-        (7.5, "preprocess: squash, to [−1, 1]", "image", "(batch, 3, size, size)"),
-        (6.4, "patch embedding: Conv2d,\nkernel = stride = patch", "patch", "(batch, patches, width)"),
-        (5.1, "+ position embedding\n(a table, one row a place)", "position", "(batch, patches, width)"),
-        (3.8, "encoder: layer after layer", MODULE, "(batch, patches, width)"),
-        (2.7, "post layer norm", MODULE, "last hidden state (batch, patches, width)"),
-        (1.6, "MAP head: a probe asks all patches", MODULE, "pooled vector (batch, width)"),
-        (0.6, "compare with a sentence's vector", FAINT, ""),
+        ("image file", "image", "any size, any mode"),
+        ("preprocess: squash, to [−1, 1]", "image", "(batch, 3, size, size)"),
+        ("patch embedding: Conv2d,\nkernel = stride = patch", "patch", "(batch, patches, width)"),
+        ("+ position embedding\n(a table, one row a place)", "position", "(batch, patches, width)"),
+        ("encoder: layer after layer", MODULE, "(batch, patches, width)"),
+        ("post layer norm", MODULE, "last hidden state (batch, patches, width)"),
+        ("MAP head: a probe asks all patches", MODULE, "pooled vector (batch, width)"),
+        ("compare with a sentence's vector", FAINT, ""),
     ]
-    for index, (y, text, colour, _) in enumerate(column):
+    step, encoder = 8 / (len(column) - 1), 8.6 - 4 * 8 / (len(column) - 1)
+    for index, (text, colour, shape) in enumerate(column):
+        y = 8.6 - index * step
         box(axis, x, y, 3.4, 0.7, text, colour)
-        if index:
-            above, *_, shape_above = column[index - 1]
-            arrow(axis, (x, above - 0.35), (x, y + 0.35))
-            label(axis, x + 0.15, (above + y) / 2, shape_above, 10, ha="left")
+        if shape:
+            arrow(axis, (x, y - 0.35), (x, y + 0.35 - step))
+            label(axis, x + 0.15, y - step / 2, shape, 10, ha="left")
     axis.add_patch(Rectangle((7.0, 1.9), 5.1, 6.6, fc="none", ec=INK, lw=1.5, ls="--"))
-    label(axis, 9.55, 8.75, "one encoder layer, read upwards", 13)
-    arrow(axis, (4.3, 3.8), (7.0, 3.8))
+    label(axis, 9.55, 8.75, "one encoder layer", 13)
+    for start, end in ((encoder + 0.35, 8.5), (encoder - 0.35, 1.9)):
+        axis.plot((4.3, 7.0), (start, end), color=COLOURS["residual"], lw=1, ls="--")
     stream = 7.7
-    arrow(axis, (stream, 2.05), (stream, 8.35))
+    arrow(axis, (stream, 8.35), (stream, 2.05))
     attention, mlp = "multi-head attention:\nq, k, v, softmax, out_proj", "MLP: Linear, GELU (tanh),\nLinear"
-    for y, block, colour in ((2.3, attention, MODULE), (5.2, mlp, MODULE)):
-        arrow(axis, (stream, y), (9.9, y), (9.9, y + 0.3))
-        box(axis, 9.9, y + 0.6, 2.6, 0.55, "layer norm", MODULE)
-        arrow(axis, (9.9, y + 0.88), (9.9, y + 1.2))
-        box(axis, 9.9, y + 1.6, 3.2, 0.8, block, colour)
-        arrow(axis, (9.9, y + 2.0), (9.9, y + 2.4), (stream + 0.16, y + 2.4))
-        plus(axis, stream, y + 2.4)
-    label(axis, 7.35, 5.1, "residual stream", 11, rotation=90)
+    for y, block in ((8.1, attention), (5.2, mlp)):
+        arrow(axis, (stream, y), (9.9, y), (9.9, y - 0.3))
+        box(axis, 9.9, y - 0.6, 2.6, 0.55, "layer norm", MODULE)
+        arrow(axis, (9.9, y - 0.88), (9.9, y - 1.2))
+        box(axis, 9.9, y - 1.6, 3.2, 0.8, block, MODULE)
+        arrow(axis, (9.9, y - 2.0), (9.9, y - 2.4), (stream + 0.16, y - 2.4))
+        plus(axis, stream, y - 2.4)
+    label(axis, 7.35, 5.45, "residual stream", 11, rotation=90)
     save(figure, "architecture")
 
 

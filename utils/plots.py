@@ -218,7 +218,7 @@ def show_matrices(matrices, alt, size=2.2, one_scale=False, xlabel="column", yla
     for axis, (title, matrix) in zip(axes[0], matrices.items()):
         low, high = (lowest, highest) if one_scale else (matrix.min(), matrix.max())
         axis.imshow(matrix, cmap="cividis", aspect="equal" if names else "auto", vmin=low, vmax=high)
-        light, decimals = low + 0.58 * (high - low), 0 if (matrix == matrix.round()).all() else 2
+        light, decimals = low + 0.47 * (high - low), 0 if (matrix == matrix.round()).all() else 2
         for (row, column), number in np.ndenumerate(matrix):
             ink = "black" if number > light else "white"
             axis.text(column, row, written(number, decimals), ha="center", va="center", color=ink, fontsize=10)
@@ -408,7 +408,7 @@ def framed(picture, index, side):
     """A copy of the picture with a frame round one of its side x side patches."""
     picture, step = picture.convert("RGB"), picture.width / side
     left, top = index % side * step, index // side * step
-    for gap, width, colour in ((4, 6, "white"), (3, 4, COLOURS["query"])):
+    for gap, width, colour in ((6, 8, "white"), (4, 4, COLOURS["query"])):
         box = (left - gap, top - gap, left + step + gap, top + step + gap)
         ImageDraw.Draw(picture).rectangle(box, outline=colour, width=width)
     return picture
