@@ -156,7 +156,8 @@ def move(mistake, inputs, right):
     # The second digit of a tiny number hangs on rounding, and of a tinier one the first.
     if moves < 1e-3:
         return "< 1e-05" if moves < 1e-5 else f"{moves:.1g}"
-    return f"{moves:#.2g}".rstrip(".")
+    two_digits = f"{moves:#.2g}"
+    return two_digits.rstrip(".") if moves < 99.5 else f"{float(two_digits):,.0f}"
 
 
 def show_mistakes(stage, inputs, right, judge=None, first=None):
@@ -169,7 +170,7 @@ def show_mistakes(stage, inputs, right, judge=None, first=None):
     for mistake in (mistake for mistake in CATALOGUE if mistake.stage == stage):
         printed = move(mistake, inputs, right)
         # By what is printed: which of two rows that print the same is larger hangs on the processor's rounding.
-        order = float("inf") if printed == "shape" else float(printed.lstrip("< ")), mistake.sentence
+        order = float("inf") if printed == "shape" else float(printed.lstrip("< ").replace(",", "")), mistake.sentence
         cells = [printed, *([judge.count_right(mistake)] if judge else []), mistake.sentence.replace("*", r"\*")]
         rows.append((order, mistake.name, ["error" if cell is None else cell for cell in cells]))
     unknown = set(first or ()) - {name for _, name, _ in rows}

@@ -60,7 +60,7 @@
     chosen = row;
     const looks = panels.map((title, panel) => {
       const best = strongest(panel);
-      return `${title} at ${place(best)} (${Math.round(100 * share(panel, best))} %)`;
+      return `${title} at ${place(best)} (${Math.round(100 * share(panel, best))}\u00a0%)`;
     });
     sentence.textContent = `${words ? `Before “${words[chosen]}”` : `From ${place(chosen)}`}, the strongest look goes: ${looks.join('; ')}.`;
     canvases.forEach((canvas, index) => {

@@ -31,7 +31,7 @@ COLOURS = {
 # Of curves: no two share a colour, nor a line and a marker; the light colours are darker, for a contrast of 3 on the card.
 DARKER = {"patch": "#BF8600", "key": "#3A97D0", "value": "#C96FA3"}
 STYLES = list(zip((COLOURS | DARKER).values(), 2 * ("-", "--", "-.", ":"), "os^DvPX*"))
-SLATE, INK, CARD = "#52606D", "#111111", "#FAFAF7"
+SLATE, PALE_SLATE, INK, CARD = "#52606D", "#868F98", "#111111", "#FAFAF7"
 # How a picture is lit: where nothing falls, it is dim and has little colour, but one still sees what is there.
 DIM, PALE = 0.5, 0.35
 LAMP = LinearSegmentedColormap.from_list("lamp", [(0, 3 * (DIM,)), (1, (1, 1, 1))])
@@ -336,7 +336,7 @@ def show_bars(panels, alt, ylabel, xlabel="", height=2.6, level=None, stacked=Fa
         axis, places = axes[0, 0] if paired else axes.flat[index], np.arange(len(bars))
         style = {"color": SLATE, "label": title if paired else None}
         if paired:
-            places, style["width"], style["alpha"] = places + 0.4 * (index - 0.5), 0.4, 0.5 if index else 1
+            places, style["width"], style["color"] = places + 0.4 * (index - 0.5), 0.4, (SLATE, PALE_SLATE)[index]
         drawn = axis.bar(places, list(bars.values()), **style)
         axis.set_xticks(range(len(bars)), [str(label) for label in bars])
         numbers = axis.bar_label(drawn, fmt=lambda number: written(number, decimals), fontsize=10, padding=1)
