@@ -329,7 +329,7 @@ class Series:
         monkeypatch.setattr(start, "NOTEBOOKS", str(self.notebooks))
         monkeypatch.setattr(start, "MINE", str(self.mine))
         self.git("init")
-        for name in ("01_a.ipynb", "02_ü b.ipynb", "images/cat.png", "notes/a.md", "ruff.toml"):
+        for name in ("01_a.ipynb", "02_ü b.ipynb", "images/cat.png", "notes/a.md", ".ruff.toml"):
             (self.notebooks / name).write_text("first " + name, encoding="utf-8")
         self.commit()
 
