@@ -20,7 +20,7 @@ from utils.measure import (
 )
 from utils.mistakes import CATALOGUE, EQUIVALENT, Edit, explain, put_together
 from utils.parity import random_model
-from utils.siglip import AttentionHead, SigLIP, TrimmedTower, VisionTransformer, sigmoid_loss
+from utils.siglip import AttentionHead, SigLIP, TrimmedTower, VisionTransformer, merge_heads, sigmoid_loss
 from utils.vlm import VisionLanguageModel, added_mask, answer_loss, generate, load_parts, prefix_mask
 
 import pytest
@@ -199,6 +199,8 @@ def stages(pair, pixels, two_towers, tiny_vlm, gemma_stages):
         # One head of transformers' layer: its slice of the projections, through torch's own attention.
         projections = [getattr(their_layer.self_attn, name)(x)[..., 16:32] for name in ("q_proj", "k_proj", "v_proj")]
         head = torch.nn.functional.scaled_dot_product_attention(*projections)
+        # Fewer tokens than a head is wide: the root of the one must not pass for that of the other.
+        few = torch.nn.functional.scaled_dot_product_attention(*(part[:, :9] for part in projections))
         silent = copy.deepcopy(their_layer.self_attn)
         silent.out_proj.weight[:, 16:32] = 0  # nobody hears head 1
         looks, places = torch.rand(9, 9).softmax(dim=-1), [complex(i // 3, i % 3) for i in range(9)]
@@ -211,6 +213,9 @@ def stages(pair, pixels, two_towers, tiny_vlm, gemma_stages):
             "embeddings": ((ours.embeddings, pixels), whole.hidden_states[0]),
             "put together": ((cut(pixels[:1], theirs.config.patch_size),), pixels[:1]),
             "attention head": ((head_of(layer.self_attn, theirs.config), x), head),
+            "mended head": ((head_of(layer.self_attn, theirs.config), x[:, :9]), few),
+            "mended attention": ((layer.self_attn, x[:, :9]), their_layer.self_attn(x[:, :9])[0]),
+            "merge heads": ((x.unflatten(2, (4, -1)).transpose(1, 2),), x),
             "mean distance": ((looks,), far),
             "attention": ((layer.self_attn, x), attended),
             "without head": ((layer.self_attn, x, 1), silent(x)[0]),
@@ -271,6 +276,7 @@ def test_the_right_block_passes_and_is_no_mistake(stage, stages, capsys):
             "KV cache": mistakes.cache_bytes,
         }
         functions["mean distance"] = mean_distance
+        functions["merge heads"] = merge_heads
         functions["without head"] = lambda block, x, head: mistakes.silenced(block, x, "values", slice(None), head)
         functions["hidden patches"] = lambda head, x, hidden: head(x[:, ~hidden])
         functions["neighbours swapped"] = with_neighbours_swapped
@@ -284,6 +290,7 @@ def test_the_right_block_passes_and_is_no_mistake(stage, stages, capsys):
     # torch's own attention, which pools there, multiplies keys and values with one matrix.
     reordered = stage in (
         "attention head",
+        "mended head",
         "mean distance",
         "without head",
         "VLM loss",

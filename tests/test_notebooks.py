@@ -167,6 +167,10 @@ WRONG_ANSWERS = {
             "each query's weights must sum to one",
         ),
         (
+            "def from_memory(q, k, v): return (q @ k.transpose(-1, -2) * q.shape[-1]**0.5).softmax(-1) @ v",
+            "multiplied by sqrt(head width)",
+        ),
+        (
             "def from_memory(q, k, v): return (q @ k.transpose(-1, -2) / 8).softmax(-1) @ v",
             "It is right above, but not for another input",
         ),
@@ -194,7 +198,7 @@ WRONG_ANSWERS = {
         ),
     ],
     "mean_distance": [
-        ("def mean_distance(w): return measure.mean_distance(w).mean()", "the shape is (), it should be (196)"),
+        ("def mean_distance(w): return measure.mean_distance(w).mean()", "each patch keeps a distance of its own"),
         ("def mean_distance(w): return measure.mean_distance(w.T)", "the sum runs over the patches that look"),
         (
             "def mean_distance(w):\n"
@@ -212,7 +216,8 @@ WRONG_ANSWERS = {
     ],
     "join_heads": [
         ("def join_heads(x): return x.reshape(len(x), x.shape[2], -1)", "merged without transposing them back"),
-        ("def join_heads(x): return x.transpose(1, 2)", "the shape is (1, 196, 3, 64), it should be (1, 196, 192)"),
+        ("def join_heads(x): return x.transpose(1, 2)", "not yet joined with the head width"),
+        ("def join_heads(x): return x.permute(0, 2, 3, 1).flatten(2)", "so that their numbers alternate"),
         (
             "def join_heads(x): return x.transpose(1, 2).reshape(1, -1, 192)",
             "It is right above, but not for another input",
