@@ -103,7 +103,8 @@ def verdict(name, answer, right, case, tolerance, stage, inputs):
     except CheckError as error:
         return str(error).removeprefix(f"{name}: ")
     except (TypeError, ValueError, RuntimeError, KeyError):
-        return f"it returns {given!r:.60}, which is not what is asked for"
+        what = f"a {type(given).__name__} of {len(given)}" if isinstance(given, (tuple, list)) else f"{given!r:.60}"
+        return f"it returns {what}, which is not what is asked for"
     return ""
 
 

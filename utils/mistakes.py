@@ -1136,6 +1136,18 @@ LOSS_GRADIENT = [
         "forgetting the logarithm", lambda logits: -(2 * torch.eye(len(logits)) - 1) * logits.sigmoid() * (-logits).sigmoid()
         / len(logits),
     ),
+    Mistake(
+        "loss gradient", "labels as targets", "probabilities are compared with the labels -1 and 1; their targets are 0 and 1",
+        "taking the labels for targets", lambda logits: (logits.sigmoid() - (2 * torch.eye(len(logits)) - 1)) / len(logits),
+    ),
+    Mistake(
+        "loss gradient", "softmax", "each image picks its caption by softmax: that is the gradient of half of CLIP's loss",
+        "habit from classifiers", lambda logits: (logits.softmax(dim=1) - torch.eye(len(logits))) / len(logits),
+    ),
+    Mistake(
+        "loss gradient", "bare logits", "the sigmoid takes the logits as they are; it should take -z * logit",
+        "generic", lambda logits: -(2 * torch.eye(len(logits)) - 1) * logits.sigmoid() / len(logits),
+    ),
 ]  # fmt: skip
 
 # stage "VLM logits": (VisionLanguageModel, pixel values, token ids, how many are prompt) -> (batch, patches + tokens, vocabulary)

@@ -500,7 +500,7 @@ def show_sizes(groups, alt, xlabel, ylabel):
 def show_guesses(guesses, alt, columns=3, labels=("probability",)):
     """Pictures, each with bars for its captions. `guesses`: {title: (picture, {caption: number})}, best caption first.
 
-    `labels`: what the bars are, in turns.
+    The caption that is the picture's title is the right one: its bar is orange. `labels`: what the bars are, in turns.
     """
     rows = -(-len(guesses) // columns)
     figure, axes = plt.subplots(rows, 2 * columns, figsize=(11, 2.1 * rows), squeeze=False, width_ratios=columns * [1, 1.3])
@@ -511,10 +511,12 @@ def show_guesses(guesses, alt, columns=3, labels=("probability",)):
         shown.imshow(picture)
         shown.set_title(title)
         shown.axis("off")
-        drawn = bars.barh(list(numbers), list(numbers.values()), color=SLATE)
+        colours = [COLOURS["patch"] if caption == title else SLATE for caption in numbers]
+        drawn = bars.barh(list(numbers), list(numbers.values()), color=colours)
         bars.bar_label(drawn, fmt=lambda number: written(number, 2), fontsize=10, padding=2)
         bars.invert_yaxis()
         bars.set(xlim=(0, 1.25), xticks=(0, 0.5, 1))  # room for the numbers
+        bars.spines["bottom"].set_bounds(0, 1)
         bars.set_xlabel(label)
     show(figure, alt)
 
