@@ -695,12 +695,24 @@ def swapped_beside_input(layers, x):
     return torch.stack(similarities)
 
 
+@torch.no_grad()
+def swapped_along_the_tokens(layers, x):
+    right, similarities = nn.Sequential(*layers)(x), []
+    for i in range(len(layers) - 1):
+        order = [*layers]
+        order[i], order[i + 1] = order[i + 1], order[i]
+        similarities.append(F.cosine_similarity(nn.Sequential(*order)(x), right).mean())
+    return torch.stack(similarities)
+
+
 # stage "neighbours swapped": (layers, x) -> (layers - 1)
 NEIGHBOURS_SWAPPED = [
     Mistake("neighbours swapped", "not put back", "a pair is not put back before the next one is exchanged",
             "one list for all pairs", swapped_and_kept),
     Mistake("neighbours swapped", "beside the input", "the result is compared with the layers' input x, not with the right result",
             "generic", swapped_beside_input),
+    Mistake("neighbours swapped", "along the tokens", "the cosines run along the tokens; with dim=-1 they run along the width",
+            "F.cosine_similarity takes dim 1 unless told", swapped_along_the_tokens),
 ]  # fmt: skip
 
 
