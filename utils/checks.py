@@ -98,10 +98,10 @@ def verdict(name, answer, right, case, tolerance, stage, inputs):
         return None
     expected = as_tensors(right(*copy.deepcopy(case)))
     try:
-        given = as_tensors(given)
+        parts = as_tensors(given)
         with contextlib.redirect_stdout(io.StringIO()):
             for part, reference in expected.items():
-                compare(", ".join(filter(None, (name, part))), given[part], reference, tolerance, stage, inputs)
+                compare(", ".join(filter(None, (name, part))), parts[part], reference, tolerance, stage, inputs)
     except CheckError as error:
         return str(error).removeprefix(f"{name}: ").removeprefix(f"{name}, ")
     except (TypeError, ValueError, RuntimeError, KeyError):
