@@ -457,21 +457,21 @@ def show_toy(corners, groups, alt, title):
 
 
 def show_turned(panels, alt):
-    """Arrows of length 1 in the plane. `panels`: {title: [(label, angle in radians, colour of COLOURS)]}, side by side.
+    """Arrows of length 1, turned by `speed` radians a place. `panels`: {title: (speed, {label: place})}, side by side.
 
     Between two arrows, an arc marks the angle.
     """
     figure, axes = plt.subplots(1, len(panels), figsize=(11, 11 / len(panels) + 0.3), squeeze=False)
-    for axis, (title, vectors) in zip(axes[0], panels.items()):
+    for axis, (title, (speed, arrows)) in zip(axes[0], panels.items()):
         axis.add_patch(plt.Circle((0, 0), 1, fill=False, edgecolor=COLOURS["residual"], linewidth=0.8, linestyle=":"))
-        for label, angle, colour in vectors:
-            x, y = np.cos(angle), np.sin(angle)
-            style = {"arrowstyle": "-|>", "color": COLOURS[colour], "lw": 2, "shrinkA": 0, "shrinkB": 0}
+        for label, place in arrows.items():
+            x, y = np.cos(speed * place), np.sin(speed * place)
+            style = {"arrowstyle": "-|>", "color": COLOURS.get(label, COLOURS["patch"]), "lw": 2, "shrinkA": 0, "shrinkB": 0}
             axis.annotate("", (x, y), (0, 0), arrowprops=style)
             side = "left" if x > 0.2 else "right" if x < -0.2 else "center"
             axis.text(1.08 * x, 1.14 * y, label, ha=side, va="center", fontsize=11)
-        if len(vectors) == 2:
-            turned = np.linspace(*(angle for _, angle, _ in vectors))
+        if len(arrows) == 2:
+            turned = speed * np.linspace(*arrows.values())
             axis.plot(0.45 * np.cos(turned), 0.45 * np.sin(turned), color=INK, linewidth=1.5)
         axis.set(xlim=(-1.5, 1.5), ylim=(-1.3, 1.3), aspect="equal", xticks=[], yticks=[])
         axis.spines[:].set_visible(False)
