@@ -228,6 +228,7 @@ def stages(pair, pixels, two_towers, tiny_vlm, gemma_stages):
             "pooling head": ((ours.head, whole.last_hidden_state), whole.pooler_output),
             "hidden patches": hidden_patches(theirs.head, ours.head, whole.last_hidden_state),
             "last hidden state": ((ours, pixels), whole.last_hidden_state),
+            "normed state": ((ours, pixels), whole.last_hidden_state),
             "pooled vector": ((ours, pixels), whole.pooler_output),
             "trimmed tower": ((trimmed, pixels), whole.hidden_states[-1]),
             "pixel shuffle": ((torch.arange(32.0).view(1, 16, 2),), pixel_shuffle(torch.arange(32.0).view(1, 16, 2))),

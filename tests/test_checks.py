@@ -15,6 +15,7 @@ from utils.siglip import preprocess, read_image
 import pytest
 import torch
 from PIL import Image
+from torch import nn
 from transformers import SiglipImageProcessorPil
 
 ROOT = Path(__file__).parents[1]
@@ -141,6 +142,14 @@ def test_a_whole_number_may_come_as_a_float_and_a_wrong_one_says_how_far_off_it_
     for answer, says in ((3.0, "Right. "), (3, "Right. "), (5, "Not yet. 5, not 3: 2 too many"), (2.5, "Not yet. ")):
         check_exercise("count", lambda x, answer=answer: answer, lambda x: 3, [(torch.ones(1),)])
         assert f"count: {says}" in capsys.readouterr().out
+
+
+def test_a_state_dict_that_does_not_fit_is_told_in_one_line(capsys):
+    def loads(x):
+        nn.Linear(2, 2).load_state_dict({f"a name of a weight {number}": x for number in range(99)})
+
+    said = standing(capsys, loads)
+    assert "Unexpected key(s)" in said and said.endswith(" …\n") and len(said) < 300
 
 
 # The table of mistakes

@@ -605,6 +605,7 @@ WRONG_ANSWERS = {
         ),
         ("def rms_norm(x, weight, eps): return x / (x.square().mean(-1, True) + eps) * (1 + weight)", "not by the root of it"),
         ("def rms_norm(x, weight, eps): return x / (x.square().mean(-1, True) + eps).sqrt()", "the weight is forgotten"),
+        ("def rms_norm(x, weight, eps): return F.normalize(x, dim=-1) * (1 + weight)", "the vector is brought to length 1"),
         (
             "def rms_norm(x, weight, eps): return x / (x.square().mean() + eps).sqrt() * (1 + weight)",
             "each token has a size of its own",
@@ -656,6 +657,15 @@ WRONG_ANSWERS = {
             "    keys, values = (part.repeat_interleave(2, dim=1) for part in (keys, values))\n"
             "    return attention.o_proj(merge_heads(attend_masked(queries, keys, values, mask)))",
             "neither queries nor keys are turned",
+        ),
+        (
+            "def mended_groups(attention, x, mask, positions):\n"
+            "    queries = split_heads(attention.q_proj(x), attention.heads)\n"
+            "    keys, values = (split_heads(part(x), attention.shared) for part in (attention.k_proj, attention.v_proj))\n"
+            "    angles = rope_angles(positions, queries.shape[-1], attention.theta)\n"
+            "    keys, values = (part.repeat_interleave(2, dim=1) for part in (turn(keys, angles), values))\n"
+            "    return attention.o_proj(merge_heads(attend_masked(turn(queries, angles), keys, values, mask)))",
+            "It is right above, but not for another input",
         ),
     ],
     "grid_angles": [
@@ -859,13 +869,14 @@ WRONG_ANSWERS = {
         ),
     ],
     "first_layers": [
-        ("def first_layers(config, weights, layers): return tower", "away from the reference"),
+        ("def first_layers(config, weights, layers): return tower", "layers held: 12, not 3: 9 too many"),
+        ("def first_layers(config, weights, layers): return tower(pixels)", "which is not what is asked for"),
         (
             "def first_layers(config, weights, layers):\n"
             "    shorter = copy.deepcopy(config)\n"
             "    shorter.num_hidden_layers = layers\n"
             "    return TrimmedTower(shorter)",
-            "away from the reference",
+            "tensors filled with the given weights: 0, not",
         ),
         (
             "def first_layers(config, weights, layers):\n"
@@ -906,6 +917,18 @@ WRONG_ANSWERS = {
         (
             "def mended_norm(vision, x): return reference.model.vision_model(x).last_hidden_state",
             "not for another input",
+        ),
+        (
+            "def mended_norm(vision, x): return vision.post_layernorm(broken(vision, x))",
+            "after each layer, and once more at the end",
+        ),
+        (
+            "def mended_norm(vision, x):\n"
+            "    x = vision.embeddings(x)\n"
+            "    for layer in vision.encoder.layers[:-1]:\n"
+            "        x = layer(x, None)\n"
+            "    return vision.post_layernorm(x)",
+            "the last layer is missing",
         ),
     ],
     "mean_of_real": [

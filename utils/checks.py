@@ -5,6 +5,7 @@ import copy
 import inspect
 import io
 import os
+import textwrap
 import traceback
 
 from utils.errors import LessonError
@@ -76,7 +77,8 @@ def raised(function, error):
     code = inspect.unwrap(function).__code__  # a check may wrap the learner's function
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == code.co_filename]
     where = f"in line {lines[-1] - code.co_firstlineno + 1} of {code.co_name}" if lines else f"when {code.co_name} was called"
-    return f"{type(error).__name__} {where}: {' '.join(str(error).split())}"
+    # A state dict that doesn't fit would list hundreds of names.
+    return f"{type(error).__name__} {where}: {textwrap.shorten(str(error), 200, placeholder=' …')}"
 
 
 def as_tensors(result):
@@ -96,12 +98,12 @@ def verdict(name, answer, right, case, tolerance, stage, inputs):
         return None
     expected = as_tensors(right(*copy.deepcopy(case)))
     try:
-        given = as_tensors(given)
+        parts = as_tensors(given)
         with contextlib.redirect_stdout(io.StringIO()):
             for part, reference in expected.items():
-                compare(", ".join(filter(None, (name, part))), given[part], reference, tolerance, stage, inputs)
+                compare(", ".join(filter(None, (name, part))), parts[part], reference, tolerance, stage, inputs)
     except CheckError as error:
-        return str(error).removeprefix(f"{name}: ")
+        return str(error).removeprefix(f"{name}: ").removeprefix(f"{name}, ")
     except (TypeError, ValueError, RuntimeError, KeyError):
         what = f"a {type(given).__name__} of {len(given)}" if isinstance(given, (tuple, list)) else f"{given!r:.60}"
         return f"it returns {what}, which is not what is asked for"

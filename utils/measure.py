@@ -441,7 +441,12 @@ def tried_tower(build, config, weights, layers, pixels):
     tower = build(config, weights, layers)
     if tower is None:
         return None
+    if not isinstance(tower, nn.Module):
+        return tower
+    kept = [name in weights and torch.equal(tensor, weights[name]) for name, tensor in tower.state_dict().items()]
     return {
+        "layers held": len(tower.encoder.layers),
+        "tensors filled with the given weights": sum(kept),
         "what it sees": tower(pixels),
         "parameters held": count_numbers(tower),
         "layers in the given config, which stays as it is": config.num_hidden_layers,
@@ -455,6 +460,8 @@ def right_tower(config, weights, layers, pixels):
     whole.load_state_dict(weights)
     first = whole.encoder.layers[:layers]
     return {
+        "layers held": layers,
+        "tensors filled with the given weights": len(whole.embeddings.state_dict()) + len(first.state_dict()),
         "what it sees": nn.Sequential(whole.embeddings, *first)(pixels),
         "parameters held": count_numbers(whole.embeddings) + count_numbers(first),
         "layers in the given config, which stays as it is": config.num_hidden_layers,

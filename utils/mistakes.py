@@ -8,7 +8,7 @@ import copy
 import functools
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from utils import gemma, measure, naflex, own, siglip, vlm
 from utils.siglip import to_rgb
@@ -818,6 +818,20 @@ LAST_HIDDEN_STATE = [
         ("another norm's weights", "the last layer norm has the pooling head's weights", "a wrong key when loading", "self.head.layernorm(self.encoder(x))"),
     ]
 ]  # fmt: skip
+# stage "normed state": the same, of a loop that the learner writes
+NORMS_EVERYWHERE = "*[part for layer in self.encoder.layers for part in (layer, self.post_layernorm)], self.post_layernorm"
+NORMED_STATE = [
+    *[replace(mistake, stage="normed state") for mistake in LAST_HIDDEN_STATE],
+    *[Mistake("normed state", name, sentence, source, Edit(siglip.VisionTransformer, (NORMED, instead), output=0))
+      for name, sentence, source, instead in [
+        ("norm after each layer and at the end", "the last layer norm is applied after each layer, and once more at the end; only the one at the end is right",
+         "the old line left in the loop", f"nn.Sequential({NORMS_EVERYWHERE})(x)"),
+        ("a layer short", "the last layer is missing; the norm itself stands where it should",
+         "hidden_states[-2]", "self.post_layernorm(nn.Sequential(*self.encoder.layers[:-1])(x))"),
+        ("return in the loop", "only the first layer is run: the return stands inside the loop",
+         "generic", "self.post_layernorm(self.encoder.layers[0](x))"),
+    ]],
+]  # fmt: skip
 POOLED_VECTOR = [
     Mistake(
         "pooled vector", "head without post layer norm", "the pooling head reads the encoder's hidden states; they must be normed first",
@@ -867,6 +881,15 @@ PIXEL_SHUFFLE = [
     Mistake(
         "pixel shuffle", "tokens column after column", "the new tokens come column after column; they should stay in reading order",
         "generic", lambda sequence: squares_of(sequence, (0, 3, 1, 2, 4, 5)),
+    ),
+    Mistake(
+        "pixel shuffle", "half a picture apart", "patches half a picture apart are joined; they should be neighbours",
+        "view(2, half) in place of view(half, 2)", lambda sequence: (
+            sequence.unflatten(1, 2 * (2, round(sequence.shape[1] ** 0.5) // 2)).permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)),
+    ),
+    Mistake(
+        "pixel shuffle", "a quarter of the sequence apart", "patches a quarter of the sequence apart are joined; they should form a square of 2 x 2",
+        "chunk(4, dim=1)", lambda sequence: torch.cat(sequence.chunk(4, dim=1), dim=-1),
     ),
 ]  # fmt: skip
 
@@ -1364,6 +1387,14 @@ RMS_NORM = [
          "generic", (ONE_MORE, "normed")),
         ("weight added", "1 + weight is added; it is to be multiplied",
          "generic", (ONE_MORE, "normed + (1 + self.weight.float())")),
+        ("length 1", "the vector is brought to length 1; the mean of its squares should be 1, not their sum",
+         "F.normalize", (f"wide * {ROOT_MEAN_SQUARE}", "wide / wide.norm(dim=-1, keepdim=True)")),
+        ("multiplied by its size", "the vector is multiplied by its size; it is to be divided by it",
+         "sqrt in place of rsqrt", (ROOT_MEAN_SQUARE, "torch.sqrt(mean_square + self.eps)")),
+        ("mean over the tokens", "the mean is taken over the tokens; it runs over the numbers of one token",
+         "dim=1", ("mean(dim=-1, keepdim=True)", "mean(dim=-2, keepdim=True)")),
+        ("square of the mean", "the mean is squared; the squares are to be averaged",
+         "generic", ("wide.square().mean(dim=-1, keepdim=True)", "wide.mean(dim=-1, keepdim=True).square()")),
     ]
 ]  # fmt: skip
 
@@ -1484,6 +1515,24 @@ GRID_ANGLES = [
         "grid angles", "pair by pair", "row and column take turns from pair to pair; the first half of the pairs belongs to the row",
         "stack in place of cat", lambda side, head_width, theta: (
             grid_angles(side, head_width, theta).unflatten(1, (2, -1)).transpose(1, 2).flatten(1)),
+    ),
+    Mistake(
+        "grid angles", "fast speeds only", "both halves take the fast speeds of the whole head; each half needs slow ones, too",
+        "cutting rope_angles of the whole head width in two", lambda side, head_width, theta: torch.cat(
+            [gemma.rope_angles(along, head_width, theta)[:, : head_width // 4]
+             for along in (torch.arange(side * side) // side, torch.arange(side * side) % side)], dim=1),
+    ),
+    Mistake(
+        "grid angles", "numbered from 1", "the patches are numbered from 1, so that each row begins a patch too late; number them from 0",
+        "PaliGemma counts its places from 1", lambda side, head_width, theta: torch.cat(
+            [gemma.rope_angles(along, head_width // 2, theta)
+             for along in (torch.arange(1, side * side + 1) // side, torch.arange(1, side * side + 1) % side)], dim=1),
+    ),
+    Mistake(
+        "grid angles", "fractions of rows", "the row is a fraction: / divides, // drops the rest",
+        "generic", lambda side, head_width, theta: torch.cat(
+            [gemma.rope_angles(along, head_width // 2, theta)
+             for along in (torch.arange(side * side) / side, torch.arange(side * side) % side)], dim=1),
     ),
 ]  # fmt: skip
 
@@ -1684,7 +1733,7 @@ CLASS_MEANS = [
 CATALOGUE = [
     *PREPROCESSING, *EMBEDDINGS, *PUT_TOGETHER, *ATTENTION_HEAD, *MENDED_HEAD, *MEAN_DISTANCE, *ATTENTION, *MERGE_HEADS, *MENDED_ATTENTION, *WITHOUT_HEAD, *MLP, *LAYER_NORM, *ENCODER_LAYER, *ENCODER,
     *NEIGHBOURS_SWAPPED, *PARAMETERS,
-    *POOLING_HEAD, *HIDDEN_PATCHES, *LAST_HIDDEN_STATE, *POOLED_VECTOR, *TRIMMED_TOWER, *PIXEL_SHUFFLE, *TEXT_VECTOR, *EVERY_PLACE,
+    *POOLING_HEAD, *HIDDEN_PATCHES, *LAST_HIDDEN_STATE, *NORMED_STATE, *POOLED_VECTOR, *TRIMMED_TOWER, *PIXEL_SHUFFLE, *TEXT_VECTOR, *EVERY_PLACE,
     *LOGITS, *PROBABILITIES, *LOSS, *CLIP_LOSS, *LOSS_GRADIENT, *RMS_NORM, *GROUPED_QUERIES, *GEMMA_LAYER, *GRID_ANGLES,
     *ANY_PATCHES, *ANY_TABLE, *ANY_SHAPE, *MEAN_OF_REAL, *PACKED_MASK,
     *VLM_LOGITS, *VLM_LOSS, *VLM_LOG_PROBABILITY, *KV_CACHE,

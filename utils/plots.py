@@ -87,10 +87,10 @@ def show(figure, alt, photographs=False, place=None):
     return place
 
 
-def show_images(images, alt, columns=4, height=2.6, pixels=False, wrap=99):
+def show_images(images, alt, columns=4, height=2.6, pixels=False, wrap=99, edges=False):
     """Pictures side by side. `images`: {title: PIL image or array}; `pixels`: whether the axes count pixels.
 
-    `wrap`: after how many letters a line of a title is broken.
+    `wrap`: after how many letters a line of a title is broken. `edges`: whether a thin line runs round each picture.
     """
     rows = -(-len(images) // columns)
     sizes = [np.asarray(image).shape for image in images.values()][:columns]
@@ -109,6 +109,10 @@ def show_images(images, alt, columns=4, height=2.6, pixels=False, wrap=99):
             axis.set(xlabel="column (pixels)", ylabel="row (pixels)" if axis is axes.flat[0] else "")
             axis.set_xticks([0, picture.shape[1] - 1], [0, picture.shape[1]])
             axis.set_yticks([0, picture.shape[0] - 1], [0, picture.shape[0]])
+        if edges:
+            axis.axis("on")
+            axis.set(xticks=[], yticks=[])
+            axis.spines[:].set(visible=True, color="#B8B8B8")
     show(figure, alt, photographs=True)
 
 
@@ -151,14 +155,25 @@ def show_planes(pixel_values, alt):
 
 
 def show_maps(
-    maps, alt, columns=4, colour="value", xlabel="column (patches)", ylabel="row (patches)", limits=None, size=2.7, framed=None
+    maps,
+    alt,
+    columns=4,
+    colour="value",
+    xlabel="column (patches)",
+    ylabel="row (patches)",
+    limits=None,
+    size=2.7,
+    framed=None,
+    seams=(),
 ):
     """Grids of numbers as colours, one scale for all. `maps`: {title: 2-D tensor}.
 
     `colour`: what the colours mean; None for yes and no, which need no bar. `framed`: {title: (row, column) to frame}.
+    `seams`: rows and columns before which a thin line runs, where one kind of token ends and the next begins.
     """
     rows, columns = -(-len(maps) // columns), min(columns, len(maps))
     figure, axes = plt.subplots(rows, columns, figsize=(11, size * rows), squeeze=False, layout="compressed")
+    figure.get_layout_engine().set(w_pad=0.1)  # inches
     low, high = limits or (min(m.min() for m in maps.values()), max(m.max() for m in maps.values()))
     for axis in axes.flat[len(maps) :]:
         axis.axis("off")
@@ -171,6 +186,9 @@ def show_maps(
             row, column = framed[title]
             for edge, width in (("white", 5), (COLOURS["query"], 2.5)):
                 axis.add_patch(plt.Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, edgecolor=edge, linewidth=width))
+        for seam in seams:
+            axis.axhline(seam - 0.5, color="white", linewidth=0.8)
+            axis.axvline(seam - 0.5, color="white", linewidth=0.8)
         for side in (axis.xaxis, axis.yaxis):
             side.set_major_locator(MaxNLocator(4, integer=True))
         if numbers.shape[0] == numbers.shape[1]:
@@ -329,6 +347,8 @@ def show_bars(panels, alt, ylabel, xlabel="", height=2.6, level=None, stacked=Fa
     """
     rows, columns = (1, 1) if paired else (len(panels), 1) if stacked else (1, len(panels))
     figure, axes = plt.subplots(rows, columns, figsize=(11, rows * height), squeeze=False, sharey=True)
+    if columns > 1:
+        figure.get_layout_engine().set(w_pad=0.1)  # inches: panels must not touch
     values = [abs(float(number)) for bars in panels.values() for number in bars.values()]
     # Whole numbers as they are, others with one decimal, or as many as the largest needs for two digits; all alike.
     decimals = 0 if all(number.is_integer() for number in values) else max(1, 1 - int(np.floor(np.log10(max(values)))))
@@ -437,38 +457,50 @@ def show_toy(corners, groups, alt, title):
 
 
 def show_turned(panels, alt):
-    """Arrows of length 1 in the plane. `panels`: {title: [(label, angle in radians, colour of COLOURS)]}, side by side."""
-    figure, axes = plt.subplots(1, len(panels), figsize=(11, 8 / len(panels) + 0.4), squeeze=False)
-    for axis, (title, vectors) in zip(axes[0], panels.items()):
+    """Arrows of length 1, turned by `speed` radians a place. `panels`: {title: (speed, {label: place})}, side by side.
+
+    Between two arrows, an arc marks the angle.
+    """
+    figure, axes = plt.subplots(1, len(panels), figsize=(11, 11 / len(panels) + 0.3), squeeze=False)
+    for axis, (title, (speed, arrows)) in zip(axes[0], panels.items()):
         axis.add_patch(plt.Circle((0, 0), 1, fill=False, edgecolor=COLOURS["residual"], linewidth=0.8, linestyle=":"))
-        for label, angle, colour in vectors:
-            x, y = np.cos(angle), np.sin(angle)
-            style = {"arrowstyle": "-|>", "color": COLOURS[colour], "lw": 2, "shrinkA": 0, "shrinkB": 0}
+        for label, place in arrows.items():
+            x, y = np.cos(speed * place), np.sin(speed * place)
+            style = {"arrowstyle": "-|>", "color": COLOURS.get(label, COLOURS["patch"]), "lw": 2, "shrinkA": 0, "shrinkB": 0}
             axis.annotate("", (x, y), (0, 0), arrowprops=style)
             side = "left" if x > 0.2 else "right" if x < -0.2 else "center"
-            axis.text(1.08 * x, 1.14 * y, label, ha=side, va="center", fontsize=10)
-        axis.set(xlim=(-2, 2), ylim=(-1.4, 1.4), aspect="equal", xticks=[], yticks=[])
-        axis.set(xlabel="first number", ylabel="second number")
+            axis.text(1.08 * x, 1.14 * y, label, ha=side, va="center", fontsize=11)
+        if len(arrows) == 2:
+            turned = speed * np.linspace(*arrows.values())
+            axis.plot(0.45 * np.cos(turned), 0.45 * np.sin(turned), color=INK, linewidth=1.5)
+        axis.set(xlim=(-1.5, 1.5), ylim=(-1.3, 1.3), aspect="equal", xticks=[], yticks=[])
+        axis.spines[:].set_visible(False)
         axis.set_title(title)
+    axes[0, 0].set(xlabel="first number", ylabel="second number")
     show(figure, alt)
 
 
 def show_steps(maps, alt, colour):
-    """How much is looked at each step away. `maps`: {title: (rows, columns)}, the one that looks in the middle, one scale."""
-    figure, axes = plt.subplots(
-        1, len(maps), figsize=(11, 10 / len(maps) + 0.7), squeeze=False, sharey=True, layout="compressed"
-    )
+    """How much heads look at each step away. `maps`: {title of a row: (heads, rows, columns)}, one scale.
+
+    The patch that looks is framed in the middle.
+    """
+    heads = len(next(iter(maps.values())))
+    shape = {"squeeze": False, "sharex": True, "sharey": True}
+    figure, axes = plt.subplots(len(maps), heads, figsize=(11, len(maps) * (9 / heads + 0.5)), layout="compressed", **shape)
     high = max(steps.max() for steps in maps.values())
-    for axis, (title, steps) in zip(axes[0], maps.items()):
-        reach = len(steps) // 2
-        box = (-reach - 0.5, reach + 0.5, reach + 0.5, -reach - 0.5)
-        drawn = axis.imshow(steps, cmap="cividis", vmin=0, vmax=high, extent=box, interpolation="nearest")
-        frame(axis, -0.5, -0.5)
-        axis.set_title(title)
+    for row, (title, of_heads) in zip(axes, maps.items()):
+        for head, (axis, steps) in enumerate(zip(row, of_heads)):
+            reach = len(steps) // 2
+            box = (-reach - 0.5, reach + 0.5, reach + 0.5, -reach - 0.5)
+            drawn = axis.imshow(steps, cmap="cividis", vmin=0, vmax=high, extent=box, interpolation="nearest")
+            frame(axis, -0.5, -0.5)
+            axis.set_title(f"head {head}, {title}")
+            for side in (axis.xaxis, axis.yaxis):
+                side.set_major_locator(MaxNLocator(4, integer=True))
+        row[0].set_ylabel("rows further down")
+    for axis in axes[-1]:
         axis.set_xlabel("columns to the right")
-        for side in (axis.xaxis, axis.yaxis):
-            side.set_major_locator(MaxNLocator(4, integer=True))
-    axes[0, 0].set_ylabel("rows further down")
     figure.colorbar(drawn, ax=axes, label=colour, shrink=0.8)
     show(figure, alt)
 
