@@ -837,3 +837,42 @@ def patch_of(picture, index, side):
     step = picture.width / side
     left, top = index % side * step, index // side * step
     return picture.crop((round(left), round(top), round(left + step), round(top + step)))
+
+
+def show_masks(masks, names, groups, alt):
+    """Who may look at whom: coloured by what is looked at. `masks`: {title: (tokens, tokens), True where row may look at column}.
+
+    `names`: of the tokens; `groups`: {label: (colour of COLOURS, how many tokens)}, in the tokens' order.
+    """
+    figure, axes = plt.subplots(1, len(masks), figsize=(11, 11.6 / len(masks) + 0.9), sharey=True, layout="compressed")
+    colours = [to_rgb(COLOURS[colour]) for colour, number in groups.values() for _ in range(number)]
+    for axis, (title, mask) in zip(axes, masks.items()):
+        axis.imshow(np.where(np.asarray(mask)[..., None], np.array(colours)[None], to_rgb(CARD)))
+        axis.set_xticks(np.arange(len(names)), names, rotation=90)
+        axis.set_yticks(np.arange(len(names)), names)
+        axis.set_xticks(np.arange(len(names) + 1) - 0.5, minor=True)
+        axis.set_yticks(np.arange(len(names) + 1) - 0.5, minor=True)
+        axis.grid(which="minor", color=CARD, linewidth=1.5)
+        axis.tick_params(which="both", length=0)
+        axis.spines[["top", "right"]].set_visible(True)
+        axis.set_title(title)
+        axis.set_xlabel("token that is looked at")
+    axes[0].set_ylabel("token that looks")
+    boxes = [plt.Rectangle((0, 0), 1, 1, color=COLOURS[colour]) for colour, _ in groups.values()]
+    figure.legend(boxes, groups, loc="outside upper center", ncols=len(groups))
+    show(figure, alt)
+
+
+def show_grouped_bars(bars, alt, title, ylabel, height=3.4):
+    """Bars in groups, a group for each label. `bars`: {what a bar of each group is: {label: number}}, the same labels in all."""
+    figure, axis = plt.subplots(figsize=(11, height))
+    labels, width = list(next(iter(bars.values()))), 0.84 / len(bars)
+    for index, ((name, numbers), colour) in enumerate(zip(bars.items(), (SLATE, "#A9B4BF", "#1B232B"))):
+        places = np.arange(len(labels)) + width * (index - (len(bars) - 1) / 2)
+        drawn = axis.bar(places, list(numbers.values()), width=0.94 * width, color=colour, label=name)
+        axis.bar_label(drawn, fmt=lambda number: written(number, 0), fontsize=10, padding=1)
+    axis.set_xticks(range(len(labels)), labels)
+    axis.margins(y=0.12)  # room for the numbers
+    axis.set(title=title, ylabel=ylabel)
+    axis.legend(loc="upper right")
+    show(figure, alt)
