@@ -840,7 +840,7 @@ def patch_of(picture, index, side):
 
 
 def show_masks(masks, names, groups, alt):
-    """Who may look at whom: coloured by what is looked at. `masks`: {title: (tokens, tokens), True where row may look at column}.
+    """Who may look at whom, coloured by what is looked at. `masks`: {title: (tokens, tokens), True where row sees column}.
 
     `names`: of the tokens; `groups`: {label: (colour of COLOURS, how many tokens)}, in the tokens' order.
     """
@@ -864,7 +864,7 @@ def show_masks(masks, names, groups, alt):
 
 
 def show_grouped_bars(bars, alt, title, ylabel, height=3.4):
-    """Bars in groups, a group for each label. `bars`: {what a bar of each group is: {label: number}}, the same labels in all."""
+    """Bars in groups, a group for each label. `bars`: {what a bar of a group is: {label: number}}, the same labels in all."""
     figure, axis = plt.subplots(figsize=(11, height))
     labels, width = list(next(iter(bars.values()))), 0.84 / len(bars)
     for index, ((name, numbers), colour) in enumerate(zip(bars.items(), (SLATE, "#A9B4BF", "#1B232B"))):
