@@ -3,7 +3,7 @@
 The visual language, of these and of `utils.diagrams`:
 - Twice as many pixels as are shown, for sharp screens; on a card of one warm white, for light and dark pages.
 - A colour means one thing (COLOURS); what has no meaning of its own, as a bar, is slate.
-- Panels that are compared share one scale and one colour bar. Yes and no are two colours without a bar.
+- Panels that are compared share one scale and one colour bar. Yes and no need no bar.
 - Between pictures, which keep their shape, there are no holes (the compressed layout).
 - Axes carry names or small pictures where a reader would have to look numbers up; drawings carry no axes at all.
 """
@@ -155,7 +155,7 @@ def show_maps(
 ):
     """Grids of numbers as colours, one scale for all. `maps`: {title: 2-D tensor}.
 
-    `colour`: what the colours mean; None for yes and no, which need no bar. `framed`: {title: (row, column) to frame}.
+    `colour`: what the colours mean. `framed`: {title: (row, column) to frame}.
     """
     rows, columns = -(-len(maps) // columns), min(columns, len(maps))
     figure, axes = plt.subplots(rows, columns, figsize=(11, size * rows), squeeze=False, layout="compressed")
@@ -175,8 +175,7 @@ def show_maps(
             side.set_major_locator(MaxNLocator(4, integer=True))
         if numbers.shape[0] == numbers.shape[1]:
             axis.set_aspect("equal")
-    if colour:
-        figure.colorbar(drawn, ax=axes, label=colour, shrink=0.8)
+    figure.colorbar(drawn, ax=axes, label=colour, shrink=0.8)
     show(figure, alt, photographs=max(numbers.shape.numel() for numbers in maps.values()) > 1000)  # noise is large as a PNG
 
 
@@ -860,6 +859,7 @@ def show_masks(masks, names, groups, alt):
     axes[0].set_ylabel("token that looks")
     boxes = [plt.Rectangle((0, 0), 1, 1, color=COLOURS[colour]) for colour, _ in groups.values()]
     figure.legend(boxes, groups, loc="outside upper center", ncols=len(groups))
+    figure.get_layout_engine().set(w_pad=0.1)  # inches
     show(figure, alt)
 
 
