@@ -254,7 +254,7 @@ def test_a_merge_that_makes_nothing_is_not_read_and_its_errors_are_its_own():
 def test_likeliest_tokens_are_read_with_their_shares():
     tokenizer = load_vlm().tokenizer
     logits = torch.zeros(len(tokenizer))
-    logits[tokenizer("cat").input_ids] = 30.0
+    logits[5] = 30.0
     assert measure.likeliest(logits, tokenizer, number=1).endswith(" 100%")
 
 
