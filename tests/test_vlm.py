@@ -249,3 +249,30 @@ def test_a_merge_that_makes_nothing_is_not_read_and_its_errors_are_its_own():
 
     read = measure.reader_of(merge, None, 3)
     assert read(None, None, None) is None and read.__wrapped__ is merge
+
+
+def test_likeliest_tokens_are_read_with_their_shares():
+    tokenizer = load_vlm().tokenizer
+    logits = torch.zeros(len(tokenizer))
+    logits[5] = 30.0
+    assert measure.likeliest(logits, tokenizer, number=1).endswith(" 100%")
+
+
+def test_captions_of_two_things_are_counted_and_so_are_those_that_name_theirs():
+    captions = ["a cat and a dog on a red background", "two dogs on a red background", "a dog on a red background"]
+    assert measure.two_and_named(captions, ["cat", "cat", "dog"]) == (2, 2)
+
+
+def test_mean_lengths():
+    assert measure.mean_lengths({"one": torch.tensor([[3.0, 4.0], [0.0, 1.0]])}) == {"one": 3.0}
+
+
+def test_the_judge_of_tokens_knows_a_right_caption_from_a_false_one(reference):
+    model = load_parts(VisionLanguageModel(reference.config, reference.model.model.language_model), reference.model)
+    picture, _ = captioned_scenes()[1][0]
+    pixels = reference.preprocess(picture)
+    (line,) = measure.describe(model, reference, model.see(pixels).detach())
+    right, false = (reference.tokenize("describe", caption) for caption in (line, line.replace("two", "three")))
+    judge = answers.TokenJudge(model, pixels, *right)
+    assert judge.count_right() == judge.total
+    assert answers.TokenJudge(model, pixels, *false).count_right() < judge.total

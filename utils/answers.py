@@ -193,3 +193,21 @@ def judge_of_test_scenes(gemma, vlm, reference, prompt):
     total = sequences.shape[1]
     mask, positions = added_mask(prefix_mask(seen.shape[1] + start, total)), torch.arange(1, total + 1)
     return CaptionJudge(gemma, sequences, ids[:, start:], reference.tokenizer.pad_token_id, mask, positions)
+
+
+class TokenJudge:
+    """A VLM that reads a picture and its caption: how many of the caption's tokens are likeliest after those before them?"""
+
+    column = "tokens right"
+
+    def __init__(self, model, pixel_values, token_ids, prompt):
+        self.model, self.inputs = model, (pixel_values, token_ids, prompt)
+        self.answer = token_ids[0, prompt:]
+        self.total = len(self.answer)
+
+    @torch.no_grad()
+    def count_right(self, mistake=None):
+        """How many tokens are right while the model makes the mistake."""
+        logits = mistake.wrong(self.model, *self.inputs) if mistake else self.model(*self.inputs)
+        best = logits[0, -self.total - 1 : -1].argmax(dim=-1)  # the row before a token predicts it
+        return (best == self.answer).sum().item()

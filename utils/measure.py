@@ -839,3 +839,20 @@ def paint(drawing, hue):
     """The drawing in one hue, from 0 to 255; white, grey and black stay as they are. -> PIL image"""
     _, vividness, brightness = drawing.convert("HSV").split()
     return Image.merge("HSV", (Image.new("L", drawing.size, hue), vividness, brightness)).convert("RGB")
+
+
+def likeliest(logits, tokenizer, number=3):
+    """The likeliest next tokens, each with its probability in percent. logits (vocabulary) -> text"""
+    best = logits.softmax(dim=-1).topk(number)
+    return ", ".join(f"{tokenizer.decode(token)!r} {share:.0%}" for share, token in zip(*best))
+
+
+def two_and_named(captions, names):
+    """How many captions speak of two things, and how many name the thing of their place in `names`. -> two numbers"""
+    two = sum(things_named(caption) == 2 for caption in captions)
+    return two, sum(f" {name} " in caption for caption, name in zip(captions, names))
+
+
+def mean_lengths(kinds):
+    """The mean length of the vectors of each kind. {kind: (..., width)} -> {kind: number}"""
+    return {kind: vectors.norm(dim=-1).mean().item() for kind, vectors in kinds.items()}

@@ -3,7 +3,7 @@
 The visual language, of these and of `utils.diagrams`:
 - Twice as many pixels as are shown, for sharp screens; on a card of one warm white, for light and dark pages.
 - A colour means one thing (COLOURS); what has no meaning of its own, as a bar, is slate.
-- Panels that are compared share one scale and one colour bar. Yes and no are two colours without a bar.
+- Panels that are compared share one scale and one colour bar. Yes and no need no bar.
 - Between pictures, which keep their shape, there are no holes (the compressed layout).
 - Axes carry names or small pictures where a reader would have to look numbers up; drawings carry no axes at all.
 """
@@ -168,7 +168,7 @@ def show_maps(
 ):
     """Grids of numbers as colours, one scale for all. `maps`: {title: 2-D tensor}.
 
-    `colour`: what the colours mean; None for yes and no, which need no bar. `framed`: {title: (row, column) to frame}.
+    `colour`: what the colours mean. `framed`: {title: (row, column) to frame}.
     `seams`: rows and columns before which a thin line runs, where one kind of token ends and the next begins.
     """
     rows, columns = -(-len(maps) // columns), min(columns, len(maps))
@@ -193,8 +193,7 @@ def show_maps(
             side.set_major_locator(MaxNLocator(4, integer=True))
         if numbers.shape[0] == numbers.shape[1]:
             axis.set_aspect("equal")
-    if colour:
-        figure.colorbar(drawn, ax=axes, label=colour, shrink=0.8)
+    figure.colorbar(drawn, ax=axes, label=colour, shrink=0.8)
     show(figure, alt, photographs=max(numbers.shape.numel() for numbers in maps.values()) > 1000)  # noise is large as a PNG
 
 
@@ -871,3 +870,43 @@ def patch_of(picture, index, side):
     step = picture.width / side
     left, top = index % side * step, index // side * step
     return picture.crop((round(left), round(top), round(left + step), round(top + step)))
+
+
+def show_masks(masks, names, groups, alt):
+    """Who may look at whom, coloured by what is looked at. `masks`: {title: (tokens, tokens), True where row sees column}.
+
+    `names`: of the tokens; `groups`: {label: (colour of COLOURS, how many tokens)}, in the tokens' order.
+    """
+    figure, axes = plt.subplots(1, len(masks), figsize=(11, 11.6 / len(masks) + 0.9), sharey=True, layout="compressed")
+    colours = [to_rgb(COLOURS[colour]) for colour, number in groups.values() for _ in range(number)]
+    for axis, (title, mask) in zip(axes, masks.items()):
+        axis.imshow(np.where(np.asarray(mask)[..., None], np.array(colours)[None], to_rgb(CARD)))
+        axis.set_xticks(np.arange(len(names)), names, rotation=90)
+        axis.set_yticks(np.arange(len(names)), names)
+        axis.set_xticks(np.arange(len(names) + 1) - 0.5, minor=True)
+        axis.set_yticks(np.arange(len(names) + 1) - 0.5, minor=True)
+        axis.grid(which="minor", color=CARD, linewidth=1.5)
+        axis.tick_params(which="both", length=0)
+        axis.spines[["top", "right"]].set_visible(True)
+        axis.set_title(title)
+        axis.set_xlabel("token that is looked at")
+    axes[0].set_ylabel("token that looks")
+    boxes = [plt.Rectangle((0, 0), 1, 1, color=COLOURS[colour]) for colour, _ in groups.values()]
+    figure.legend(boxes, groups, loc="outside upper center", ncols=len(groups))
+    figure.get_layout_engine().set(w_pad=0.1)  # inches
+    show(figure, alt)
+
+
+def show_grouped_bars(bars, alt, title, ylabel, height=3.4):
+    """Bars in groups, a group for each label. `bars`: {what a bar of a group is: {label: number}}, the same labels in all."""
+    figure, axis = plt.subplots(figsize=(11, height))
+    labels, width = list(next(iter(bars.values()))), 0.84 / len(bars)
+    for index, ((name, numbers), colour) in enumerate(zip(bars.items(), (SLATE, "#A9B4BF", "#1B232B"))):
+        places = np.arange(len(labels)) + width * (index - (len(bars) - 1) / 2)
+        drawn = axis.bar(places, list(numbers.values()), width=0.94 * width, color=colour, label=name)
+        axis.bar_label(drawn, fmt=lambda number: written(number, 0), fontsize=10, padding=1)
+    axis.set_xticks(range(len(labels)), labels)
+    axis.margins(y=0.12)  # room for the numbers
+    axis.set(title=title, ylabel=ylabel)
+    axis.legend(loc="upper right")
+    show(figure, alt)
