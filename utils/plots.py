@@ -342,7 +342,8 @@ def show_lines(
 def show_bars(panels, alt, ylabel, xlabel="", height=2.6, level=None, stacked=False, paired=False):
     """Bars. `panels`: {title: {label: number}}, side by side with the same axis, or one above the other if `stacked`.
 
-    `level`: (label, y) of a horizontal line to compare with. `paired`: two panels in one, bar beside bar.
+    `level`: (label, y) of a horizontal line to compare with. `paired`: two panels in one, bar beside bar;
+    words are its title.
     """
     rows, columns = (1, 1) if paired else (len(panels), 1) if stacked else (1, len(panels))
     figure, axes = plt.subplots(rows, columns, figsize=(11, rows * height), squeeze=False, sharey=True)
@@ -360,7 +361,7 @@ def show_bars(panels, alt, ylabel, xlabel="", height=2.6, level=None, stacked=Fa
         axis.set_xticks(range(len(bars)), [str(label) for label in bars])
         numbers = axis.bar_label(drawn, fmt=lambda number: written(number, decimals), fontsize=10, padding=1)
         axis.margins(y=0.12)  # room for the numbers
-        axis.set_title("" if paired else title)
+        axis.set_title(paired if isinstance(paired, str) else "" if paired else title)
         axis.set_xlabel(xlabel)
         if paired:
             axis.legend()
@@ -504,14 +505,30 @@ def show_steps(maps, alt, colour):
     show(figure, alt)
 
 
-def show_weights(matrices, alt):
-    """Whole matrices of attention weights, bright from ten equal shares on. `matrices`: {title: (tokens, tokens)}."""
-    limits = 0, 10 / len(next(iter(matrices.values())))
-    axes = {"xlabel": "token that is looked at", "ylabel": "token that looks"}
-    show_maps(matrices, alt, colour="attention weight", limits=limits, size=4.2, **axes)
+def show_weights(matrices, part, alt):
+    """Whole matrices of attention weights, bright from ten equal shares on, the tokens sorted by the part that they lie in.
+
+    `matrices`: {title: ((tokens, tokens), names of the parts)}, `part` (tokens): which part each token lies in, from 0 on.
+    """
+    order, edges = np.argsort(part, kind="stable"), np.searchsorted(np.sort(part), range(len(np.unique(part)) + 1))
+    figure, axes = plt.subplots(1, len(matrices), figsize=(11, 4.9), squeeze=False, layout="compressed")
+    figure.get_layout_engine().set(w_pad=0.1)  # inches
+    for axis, (title, (weights, names)) in zip(axes[0], matrices.items()):
+        weights = np.asarray(weights)[order][:, order]
+        drawn = axis.imshow(weights, cmap="cividis", vmin=0, vmax=10 / len(weights), interpolation="nearest")
+        for edge in edges[1:-1] - 0.5:
+            axis.axhline(edge, color="white", linewidth=1.5)
+            axis.axvline(edge, color="white", linewidth=1.5)
+        middles = (edges[1:] + edges[:-1] - 1) / 2
+        axis.set_xticks(middles, names)
+        axis.set_yticks(middles, names, rotation=90, va="center")
+        axis.tick_params(length=0)
+        axis.set(title=title, xlabel="is looked at", ylabel="looks")
+    figure.colorbar(drawn, ax=axes, label="attention weight", shrink=0.8, extend="max")
+    show(figure, alt, photographs=True)
 
 
-def show_sizes(groups, alt, xlabel, ylabel):
+def show_sizes(groups, alt, xlabel, ylabel, title):
     """How often sizes from tiny to large occur, on a logarithmic axis. `groups`: {label: tensor of positive numbers}."""
     figure, axis = plt.subplots(figsize=(8, 3.2))
     edges = np.logspace(-12, 0, 49)
@@ -522,7 +539,7 @@ def show_sizes(groups, alt, xlabel, ylabel):
         axis.stairs(shares, edges, color=COLOURS[colour], alpha=0.2, fill=True)
     axis.set_xscale("log")
     axis.set_xticks([1e-12, 1e-9, 1e-6, 1e-3, 1], ["$10^{-12}$\nand less", "$10^{-9}$", "$10^{-6}$", "$10^{-3}$", "1"])
-    axis.set(xlabel=xlabel, ylabel=ylabel)
+    axis.set(title=title, xlabel=xlabel, ylabel=ylabel)
     axis.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     axis.legend(loc="upper center")
     show(figure, alt)
