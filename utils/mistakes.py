@@ -189,6 +189,10 @@ PREPROCESSING = [
         "generic", lambda i, s: to_pixel_values(squash(i, s) / 255).transpose(2, 3),
     ),
     Mistake(
+        "preprocessing", "reshaped", "the axes are reshaped: that mixes pixels; permute puts axes in another order",
+        "generic", lambda i, s: to_pixel_values(squash(i, s) / 255).permute(0, 2, 3, 1).reshape(1, 3, s, s),
+    ),
+    Mistake(
         "preprocessing", "no batch dimension", "the batch dimension is missing: add it with [None]",
         "generic", lambda i, s: to_pixel_values(squash(i, s) / 255)[0],
     ),
