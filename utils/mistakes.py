@@ -260,6 +260,8 @@ WITH_TORCH = [
          "generic", lambda i, s: resized_by_torch(i, s, antialias=True)),
         ("channels last", "the colour channels come last; torch wants (batch, 3, height, width)",
          "generic", lambda i, s: (2 * resized_by_torch(i, s, antialias=True) - 1).permute(0, 2, 3, 1)),
+        ("mirrored", "rows and columns are exchanged, as in a mirror along the diagonal",
+         "generic", lambda i, s: (2 * resized_by_torch(i, s, antialias=True) - 1).transpose(2, 3)),
         ("no batch dimension", "the batch dimension is missing: add it with [None]",
          "generic", lambda i, s: (2 * resized_by_torch(i, s, antialias=True) - 1)[0]),
     ]
