@@ -729,11 +729,8 @@ def cover(picture, hidden):
     return bright * (1 - curtain) + stripes * curtain
 
 
-def show_film(pictures, right, said, alt, named=False):
-    """What is said about pictures, moment after moment. right [sentences], said {moment: [a sentence for each picture]}
-
-    `named`: write what is right beside each picture.
-    """
+def show_film(pictures, right, said, alt):
+    """What is said about pictures, moment after moment. right [sentences], said {moment: [a sentence for each picture]}"""
     rows, columns = len(pictures), 1 + len(said)
     shape = {"squeeze": False, "width_ratios": [1, *len(said) * [1.35]]}
     figure, axes = plt.subplots(rows, columns, figsize=(11, 1.75 * rows), **shape)
@@ -742,7 +739,6 @@ def show_film(pictures, right, said, alt, named=False):
         axis.spines[:].set_visible(False)
     for row, picture, truth, sentences in zip(axes, pictures, right, zip(*said.values())):
         row[0].imshow(np.asarray(picture.convert("RGB")), extent=(0, 1, 0, 1))
-        row[0].set_ylabel(truth if named else "")
         for axis, sentence in zip(row[1:], sentences):
             mark = "✓" if sentence == truth else "✗"
             axis.text(0.5, 0.5, f"{textwrap.fill(sentence, 17)}\n{mark}", ha="center", va="center")
@@ -791,15 +787,18 @@ def show_likeness(picture, maps, index, alt):
     show(figure, alt, photographs=True)
 
 
-def show_shares(panels, alt, total, xlabel, height=3.4):
-    """Counts out of `total`, as bars under an example. `panels`: {title: (picture, {label: count})}, the same labels in all."""
+def show_shares(panels, alt, total, xlabel, height=3.4, above=1.3):
+    """Counts out of `total`, as bars under an example. `panels`: {title: (picture, {label: count})}, the same labels in all.
+
+    `height`, `above`: how high the bars and the examples are, in inches.
+    """
     figure, axes = plt.subplots(
-        2, len(panels), figsize=(11, height + 1.3), squeeze=False, sharey="row", height_ratios=[1.3, height]
+        2, len(panels), figsize=(11, height + above), squeeze=False, sharey="row", height_ratios=[above, height]
     )
-    for (above, below), (title, (picture, counts)) in zip(axes.T, panels.items()):
-        above.imshow(picture)
-        above.set_title(title)
-        above.axis("off")
+    for (example, below), (title, (picture, counts)) in zip(axes.T, panels.items()):
+        example.imshow(picture)
+        example.set_title(title)
+        example.axis("off")
         below.barh(list(counts), total, color="#E6E6E0", height=0.66)
         drawn = below.barh(list(counts), list(counts.values()), color=SLATE, height=0.66)
         below.bar_label(drawn, padding=4, fontsize=10)
@@ -901,7 +900,7 @@ def show_grouped_bars(bars, alt, title, ylabel, height=3.4):
     """Bars in groups, a group for each label. `bars`: {what a bar of a group is: {label: number}}, the same labels in all."""
     figure, axis = plt.subplots(figsize=(11, height))
     labels, width = list(next(iter(bars.values()))), 0.84 / len(bars)
-    for index, ((name, numbers), colour) in enumerate(zip(bars.items(), (SLATE, "#A9B4BF", "#1B232B"))):
+    for index, ((name, numbers), colour) in enumerate(zip(bars.items(), (SLATE, PALE_SLATE, INK))):
         places = np.arange(len(labels)) + width * (index - (len(bars) - 1) / 2)
         drawn = axis.bar(places, list(numbers.values()), width=0.94 * width, color=colour, label=name)
         axis.bar_label(drawn, fmt=lambda number: written(number, 0), fontsize=10, padding=1)
@@ -910,3 +909,17 @@ def show_grouped_bars(bars, alt, title, ylabel, height=3.4):
     axis.set(title=title, ylabel=ylabel)
     axis.legend(loc="upper right")
     show(figure, alt)
+
+
+def show_answers(panels, right, alt):
+    """What a model calls pictures. `panels`: {title: [(picture, name)]}, a column each; `right`: each row's true name."""
+    figure, axes = plt.subplots(len(right), len(panels), figsize=(11, 2.1 * len(right)), squeeze=False, layout="compressed")
+    for column, (title, answers) in zip(axes.T, panels.items()):
+        column[0].set_title(title)
+        for axis, truth, (picture, name) in zip(column, right, answers):
+            axis.imshow(picture)
+            axis.set(xticks=[], yticks=[])
+            axis.spines[:].set_visible(False)
+            mark, colour = ("✓", COLOURS["image"]) if name == truth else ("✗", COLOURS["query"])
+            axis.set_xlabel(f"{mark} {name}", color=colour, weight="bold")
+    show(figure, alt, photographs=True)
