@@ -151,14 +151,25 @@ def show_planes(pixel_values, alt):
 
 
 def show_maps(
-    maps, alt, columns=4, colour="value", xlabel="column (patches)", ylabel="row (patches)", limits=None, size=2.7, framed=None
+    maps,
+    alt,
+    columns=4,
+    colour="value",
+    xlabel="column (patches)",
+    ylabel="row (patches)",
+    limits=None,
+    size=2.7,
+    framed=None,
+    squares=False,
 ):
     """Grids of numbers as colours, one scale for all. `maps`: {title: 2-D tensor}.
 
     `colour`: what the colours mean; None for yes and no, which need no bar. `framed`: {title: (row, column) to frame}.
+    `squares`: each number is drawn as a square, in all maps of one row equally large.
     """
     rows, columns = -(-len(maps) // columns), min(columns, len(maps))
-    figure, axes = plt.subplots(rows, columns, figsize=(11, size * rows), squeeze=False, layout="compressed")
+    shape = {"width_ratios": [numbers.shape[1] for numbers in maps.values()]} if squares else {}
+    figure, axes = plt.subplots(rows, columns, figsize=(11, size * rows), squeeze=False, layout="compressed", **shape)
     low, high = limits or (min(m.min() for m in maps.values()), max(m.max() for m in maps.values()))
     for axis in axes.flat[len(maps) :]:
         axis.axis("off")
@@ -173,7 +184,7 @@ def show_maps(
                 axis.add_patch(plt.Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, edgecolor=edge, linewidth=width))
         for side in (axis.xaxis, axis.yaxis):
             side.set_major_locator(MaxNLocator(4, integer=True))
-        if numbers.shape[0] == numbers.shape[1]:
+        if squares or numbers.shape[0] == numbers.shape[1]:
             axis.set_aspect("equal")
     if colour:
         figure.colorbar(drawn, ax=axes, label=colour, shrink=0.8)
