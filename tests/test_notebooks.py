@@ -942,6 +942,7 @@ WRONG_ANSWERS = {
     "mean_of_real": [
         ("def mean_of_real(x, mask): return x.mean(dim=1)", "padding is in the mean"),
         ("def mean_of_real(x, mask): return (x * mask[..., None]).mean(dim=1)", "the sum is divided by `most`"),
+        ("def mean_of_real(x, mask): return x[mask].mean(dim=0)", "go into one mean"),
         ("def mean_of_real(x, mask): return x[mask]", "the shape is (770, 192), it should be (4, 192)"),
         (
             "def mean_of_real(x, mask):\n"
@@ -995,7 +996,7 @@ WRONG_ANSWERS = {
         ),
     ],
     "mended_merge_of_lora": [
-        ("def mended_merge_of_lora(lora): return broken(lora)", "away from the reference"),
+        ("def mended_merge_of_lora(lora): return broken(lora)", "both mistakes are still there"),
         (
             "def mended_merge_of_lora(lora): return lora.linear.weight + (lora.b @ lora.a).T * lora.scale",
             "the product is transposed",

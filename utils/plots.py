@@ -165,14 +165,17 @@ def show_maps(
     size=2.7,
     framed=None,
     seams=(),
+    squares=False,
 ):
     """Grids of numbers as colours, one scale for all. `maps`: {title: 2-D tensor}.
 
     `colour`: what the colours mean. `framed`: {title: (row, column) to frame}.
     `seams`: rows and columns before which a thin line runs, where one kind of token ends and the next begins.
+    `squares`: each number is drawn as a square, in all maps of one row equally large.
     """
     rows, columns = -(-len(maps) // columns), min(columns, len(maps))
-    figure, axes = plt.subplots(rows, columns, figsize=(11, size * rows), squeeze=False, layout="compressed")
+    shape = {"width_ratios": [numbers.shape[1] for numbers in maps.values()]} if squares else {}
+    figure, axes = plt.subplots(rows, columns, figsize=(11, size * rows), squeeze=False, layout="compressed", **shape)
     figure.get_layout_engine().set(w_pad=0.1)  # inches
     low, high = limits or (min(m.min() for m in maps.values()), max(m.max() for m in maps.values()))
     for axis in axes.flat[len(maps) :]:
@@ -191,7 +194,7 @@ def show_maps(
             axis.axvline(seam - 0.5, color="white", linewidth=0.8)
         for side in (axis.xaxis, axis.yaxis):
             side.set_major_locator(MaxNLocator(4, integer=True))
-        if numbers.shape[0] == numbers.shape[1]:
+        if squares or numbers.shape[0] == numbers.shape[1]:
             axis.set_aspect("equal")
     figure.colorbar(drawn, ax=axes, label=colour, shrink=0.8)
     show(figure, alt, photographs=max(numbers.shape.numel() for numbers in maps.values()) > 1000)  # noise is large as a PNG
@@ -923,3 +926,58 @@ def show_answers(panels, right, alt):
             mark, colour = ("✓", COLOURS["image"]) if name == truth else ("✗", COLOURS["query"])
             axis.set_xlabel(f"{mark} {name}", color=colour, weight="bold")
     show(figure, alt, photographs=True)
+
+
+def show_ways(pictures, panels, alt, total, xlabel, height=1.15):
+    """Counts out of `total`, as bars beside what was shown. `pictures`: {way: PIL image}, a row for each.
+
+    `panels`: {question: {group: a count for each way}}, the same groups in all, at most two; a bar for each group.
+    """
+    rows = len(pictures)
+    figure = plt.figure(figsize=(11, height * rows + 0.9))
+    grid = figure.add_gridspec(rows, 1 + len(panels), width_ratios=[1.5, *len(panels) * [1]])
+    for row, (way, picture) in enumerate(pictures.items()):
+        axis = figure.add_subplot(grid[row, 0])
+        axis.imshow(np.asarray(picture))
+        axis.set(xticks=[], yticks=[])
+        axis.set_ylabel(textwrap.fill(way, 12), rotation=0, ha="right", va="center", fontsize=11)
+        axis.spines[:].set(visible=True, color="#B8B8B8")
+    for column, (question, groups) in enumerate(panels.items(), start=1):
+        axis, size = figure.add_subplot(grid[:, column]), 0.7 / len(groups)
+        for index, (group, counts) in enumerate(groups.items()):
+            places = np.arange(rows) + size * (index - (len(groups) - 1) / 2)
+            axis.barh(places, total, color="#E6E6E0", height=0.9 * size)
+            colour = (SLATE, PALE_SLATE)[index]
+            drawn = axis.barh(places, counts, color=colour, height=0.9 * size, label=group if column == 1 else None)
+            axis.bar_label(drawn, padding=4, fontsize=10)
+        axis.set(xlim=(0, total), xlabel=xlabel, ylim=(rows - 0.5, -0.5), yticks=[])
+        axis.set_title(question)
+    figure.legend(loc="outside upper right", ncols=len(next(iter(panels.values()))))
+    show(figure, alt, photographs=True)  # a palette of 256 colours would change the pictures' own
+
+
+def show_draws(panels, alt, xlabel, levels=None):
+    """A dot for each draw, from the first above to the last below, and a stroke at their mean, whose number stands beside it.
+
+    `panels`: {title: {label: [percents]}}, the same labels in all, side by side with the same axes.
+    `levels`: {title: (label, x)} of a vertical line to compare with.
+    """
+    labels = list(next(iter(panels.values())))
+    figure, axes = plt.subplots(1, len(panels), figsize=(11, 0.44 * len(labels) + 1.1), squeeze=False, sharex=True, sharey=True)
+    for axis, (title, groups) in zip(axes[0], panels.items()):
+        for row, percents in enumerate(groups.values()):
+            axis.axhline(row, color="#E6E6E0", linewidth=14, zorder=0)
+            heights = row + 0.24 * (np.arange(len(percents)) / max(1, len(percents) - 1) - 0.5)
+            axis.plot(percents, heights, "o", color=COLOURS["image"], markersize=6, alpha=0.8)
+            axis.plot(2 * [np.mean(percents)], [row - 0.36, row + 0.36], color=INK, linewidth=2)
+            number = written(np.mean(percents), 0)
+            axis.text(1.02, row, number, transform=axis.get_yaxis_transform(), va="center", fontsize=10)
+        if title in (levels or {}):
+            label, x = levels[title]
+            axis.axvline(x, color=COLOURS["query"], linestyle=":", linewidth=2, label=label, zorder=1)
+            axis.legend(loc="lower center", bbox_to_anchor=(0.5, -0.02))
+        axis.set(xlabel=xlabel, ylim=(len(labels) - 0.4, -0.6))
+        axis.set_title(title)
+        axis.tick_params(axis="y", length=0)
+    axes[0, 0].set_yticks(range(len(labels)), labels)
+    show(figure, alt)
