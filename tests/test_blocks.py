@@ -208,9 +208,12 @@ def stages(pair, pixels, two_towers, tiny_vlm, gemma_stages):
         trimmed = TrimmedTower(theirs.config)
         trimmed.load_state_dict({name: ours.state_dict()[name] for name in trimmed.state_dict()})
         small = x / 1000  # shows where eps stands
+        shades = torch.arange(108.0).view(1, 3, 6, 6) / 107  # from 0 to 1
         choices = 3 * torch.randn(3, 3, generator=torch.Generator().manual_seed(0))  # of 2 x 2, the sum would be twice the mean
         return gemma_stages | {
             "embeddings": ((ours.embeddings, pixels), whole.hidden_states[0]),
+            "embeddings by hand": ((ours.embeddings, pixels), whole.hidden_states[0]),
+            "bytes": ((2 * shades - 1,), (255 * shades[0].movedim(0, -1)).round().byte()),
             "put together": ((cut(pixels[:1], theirs.config.patch_size),), pixels[:1]),
             "attention head": ((head_of(layer.self_attn, theirs.config), x), head),
             "mended head": ((head_of(layer.self_attn, theirs.config), x[:, :9]), few),
@@ -246,7 +249,7 @@ def stages(pair, pixels, two_towers, tiny_vlm, gemma_stages):
         }
 
 
-ELSEWHERE = ["preprocessing"]  # test_checks.py
+ELSEWHERE = ["preprocessing", "preprocessing with torch"]  # test_checks.py
 ELSEWHERE += ["any patches", "any table", "any shape", "mean of real", "packed mask"]  # test_naflex.py
 ELSEWHERE += ["LoRA", "merged weights", "class means"]  # test_own.py
 PLANTED = [mistake for mistake in CATALOGUE if mistake.stage not in ELSEWHERE]
@@ -283,6 +286,7 @@ def test_the_right_block_passes_and_is_no_mistake(stage, stages, capsys):
         functions["neighbours swapped"] = with_neighbours_swapped
         functions["parameters"] = lambda config: torch.tensor(count_numbers(VisionTransformer(config)))
         functions["grid angles"] = mistakes.grid_angles
+        functions["bytes"] = mistakes.as_bytes
         functions["put together"] = put_together((2, 0, 3, 1, 4))
         ours = functions[stage](block, *inputs) if stage in functions else block(*inputs)
     if isinstance(ours, tuple):

@@ -7,7 +7,7 @@ from utils import checks, mistakes
 from utils.answers import Judge
 from utils.checks import CheckError, check_exercise, compare, show_mistakes
 from utils.errors import LessonError
-from utils.mistakes import CATALOGUE, PREPROCESSING, explain
+from utils.mistakes import CATALOGUE, PREPROCESSING, WITH_TORCH, explain
 from utils.pictures import sample_drawings, wide_file
 from utils.reference import load_reference
 from utils.siglip import preprocess, read_image
@@ -59,6 +59,15 @@ def test_the_right_code_passes_and_is_no_mistake(transparent, right, capsys):
     compare("pixels", ours, right, stage="preprocessing", inputs=(transparent, SIZE))
     assert "identical" in capsys.readouterr().out
     assert explain("preprocessing", ours, (transparent, SIZE)) is None
+
+
+@pytest.mark.parametrize("mistake", WITH_TORCH, ids=lambda mistake: mistake.name)
+def test_a_mistake_with_torch_is_caught_and_named(mistake):
+    blocks = 255 * torch.randint(2, (5, 7, 3), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    inputs = Image.fromarray(blocks.numpy()).resize((56, 40), Image.Resampling.NEAREST), 16
+    with pytest.raises(CheckError) as caught:
+        compare("pixels", mistake.wrong(*inputs), preprocess(*inputs), 5 / 255, mistake.stage, inputs)
+    assert [m.sentence for m in WITH_TORCH if f"when {m.sentence}" in str(caught.value)][-1] == mistake.sentence
 
 
 # compare

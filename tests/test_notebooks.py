@@ -32,13 +32,13 @@ WRONG_ANSWERS = {
         ("def how_many_patches(size, patch): return 196", "another input"),
     ],
     "to_bytes": [
-        ("def to_bytes(p): return ((p[0] * 0.5 + 0.5) * 255).round().to(torch.uint8)", "the shape is (3, 224, 224)"),
+        ("def to_bytes(p): return ((p[0] * 0.5 + 0.5) * 255).round().to(torch.uint8)", "the channels still come first"),
         (
             "def to_bytes(p): return (p[0].permute(1, 2, 0) * 255).round().clamp(0, 255).to(torch.uint8)",
             "away from the reference",
         ),
         ("def to_bytes(p): return (p[0].permute(1, 2, 0) * 0.5 + 0.5) * 255", "should be torch.uint8"),
-        ("def to_bytes(p): return ((p[0].permute(1, 2, 0) * 0.5 + 0.5) * 255).to(torch.uint8)", "up to 1 away"),
+        ("def to_bytes(p): return ((p[0].permute(1, 2, 0) * 0.5 + 0.5) * 255).to(torch.uint8)", "the digits are cut off"),
         ("def to_bytes(p): return torch.from_numpy(np.array(square))", "It is right above, but not for another input"),
     ],
     "mended": [
@@ -48,6 +48,7 @@ WRONG_ANSWERS = {
             "def mended(image, size): return preprocess(image.convert('RGB'), size)",
             "It is right above, but not for another input: this is what you get when transparent pixels",
         ),
+        ("def mended(i, s): return preprocess(i, s).permute(0, 2, 3, 1).reshape(1, 3, s, s)", "the axes are reshaped"),
         ("def mended(image, size): return preprocess(image, 224)", "It is right above, but not for another input: the shape"),
     ],
     "preprocess_with_torch": [
@@ -61,13 +62,13 @@ WRONG_ANSWERS = {
             "def preprocess_with_torch(image, size):\n"
             "    x = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None] / 255\n"
             "    return (torch.nn.functional.interpolate(x, (size, size), mode='bicubic', antialias=True) - 0.5) / 0.5",
-            "It is right above, but not for another input: up to",
+            "It is right above, but not for another input: this is what you get when bicubic's numbers",
         ),
         (
             "def preprocess_with_torch(image, size):\n"
             "    x = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None] / 255\n"
             "    return (torch.nn.functional.interpolate(x, (size, size), mode='bilinear', antialias=True) - 0.5) / 0.5",
-            "bilinear instead of bicubic",
+            "the mode is bilinear",
         ),
         (
             "def preprocess_with_torch(image, size):\n"
@@ -82,7 +83,7 @@ WRONG_ANSWERS = {
             "    return (x.clamp(0, 1) - 0.5) / 0.5",
             "rows and columns are exchanged",
         ),
-        ("def preprocess_with_torch(image, size): return preprocess(image, size) * 0.5 + 0.5", "stay in [0, 1]"),
+        ("def preprocess_with_torch(image, size): return preprocess(image, size) * 0.5 + 0.5", "away from the reference"),
     ],
     "without_convolution": [
         (
@@ -92,6 +93,13 @@ WRONG_ANSWERS = {
             "the patch embedding's bias is not added",
         ),
         ("def without_convolution(block, x): return block.patch_embedding(x).flatten(2).mT", "vectors are not added"),
+        (
+            "def without_convolution(block, x):\n"
+            "    lists = F.unfold(x, 16, stride=16).reshape(len(x), -1, 768)\n"
+            "    vectors = lists @ block.patch_embedding.weight.flatten(1).T + block.patch_embedding.bias\n"
+            "    return vectors + block.position_embedding.weight",
+            "the matrix of unfold is reshaped",
+        ),
         (
             "def without_convolution(block, x):\n"
             "    size = block.patch_embedding.kernel_size[0]\n"
@@ -934,6 +942,7 @@ WRONG_ANSWERS = {
     "mean_of_real": [
         ("def mean_of_real(x, mask): return x.mean(dim=1)", "padding is in the mean"),
         ("def mean_of_real(x, mask): return (x * mask[..., None]).mean(dim=1)", "the sum is divided by `most`"),
+        ("def mean_of_real(x, mask): return x[mask].mean(dim=0)", "go into one mean"),
         ("def mean_of_real(x, mask): return x[mask]", "the shape is (770, 192), it should be (4, 192)"),
         (
             "def mean_of_real(x, mask):\n"
@@ -987,7 +996,7 @@ WRONG_ANSWERS = {
         ),
     ],
     "mended_merge_of_lora": [
-        ("def mended_merge_of_lora(lora): return broken(lora)", "away from the reference"),
+        ("def mended_merge_of_lora(lora): return broken(lora)", "both mistakes are still there"),
         (
             "def mended_merge_of_lora(lora): return lora.linear.weight + (lora.b @ lora.a).T * lora.scale",
             "the product is transposed",

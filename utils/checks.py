@@ -53,12 +53,12 @@ def compare(name, ours, reference, tolerance=0.0, stage=None, inputs=()):
     if ours.isnan().any():
         raise CheckError(f"{name}: {ours.isnan().sum().item()} numbers are NaN (not a number)")
     difference, where = largest_difference(ours, reference)
-    label = f"{name:24} {shape_of(ours):18}"
+    label, far = f"{name:24} {shape_of(ours):18}", f"{difference:.0f}" if difference >= 100 else f"{difference:.2g}"
     if difference <= tolerance:
         # How far apart within a tolerance is another matter on another processor: it is not printed.
         print(f"{label} {f'within {tolerance:.0e}' if tolerance else 'identical'}")
     elif why := explain(stage, ours, inputs, difference):
-        raise CheckError(f"{name}: {why} (largest difference {difference:.2g})")
+        raise CheckError(f"{name}: {why} (largest difference {far})")
     elif difference <= ROUNDING * reference.double().abs().max().item() and "CI" not in os.environ:
         print(f"{label} right; this processor rounds the last digit differently ({difference:.0e})")
     else:
@@ -67,9 +67,7 @@ def compare(name, ours, reference, tolerance=0.0, stage=None, inputs=()):
         if whole:
             apart = f"{reference - ours:,} too few" if ours < reference else f"{ours - reference:,} too many"
             raise CheckError(f"{name}: {ours:,}, not {reference:,}: {apart}")
-        raise CheckError(
-            f"{name}: up to {difference:.2g} away from the reference, most at {where}: {ours:.4g}, not {reference:.4g}"
-        )
+        raise CheckError(f"{name}: up to {far} away from the reference, most at {where}: {ours:.4g}, not {reference:.4g}")
 
 
 def raised(function, error):

@@ -5,6 +5,7 @@ and the tests plant every one and watch it being caught. A stage's mistakes take
 """
 
 import copy
+import dataclasses
 import functools
 import inspect
 from collections.abc import Callable
@@ -188,10 +189,84 @@ PREPROCESSING = [
         "generic", lambda i, s: to_pixel_values(squash(i, s) / 255).transpose(2, 3),
     ),
     Mistake(
+        "preprocessing", "reshaped", "the axes are reshaped: that mixes pixels; permute puts axes in another order",
+        "generic", lambda i, s: to_pixel_values(squash(i, s) / 255).permute(0, 2, 3, 1).reshape(1, 3, s, s),
+    ),
+    Mistake(
         "preprocessing", "no batch dimension", "the batch dimension is missing: add it with [None]",
         "generic", lambda i, s: to_pixel_values(squash(i, s) / 255)[0],
     ),
 ]  # fmt: skip
+
+
+# stage "bytes": (pixel values (1, 3, rows, columns),) -> (rows, columns, 3) of whole numbers
+def as_bytes(pixels, order=(1, 2, 0)):
+    return ((pixels[0].permute(order) * 0.5 + 0.5) * 255).round().to(torch.uint8)
+
+
+BYTES = [
+    Mistake("bytes", name, sentence, "generic", wrong)
+    for name, sentence, wrong in [
+        ("cut off", "the digits are cut off, so 55.99 becomes 55: round first",
+         lambda x: ((x[0].permute(1, 2, 0) * 0.5 + 0.5) * 255).to(torch.uint8)),
+        ("still normalised", "the normalisation isn't undone: [-1, 1] is multiplied by 255",
+         lambda x: (x[0].permute(1, 2, 0) * 255).round().to(torch.uint8)),
+        ("mean first", "the mean is added before the std is multiplied: undo the last step first",
+         lambda x: ((x[0].permute(1, 2, 0) + 0.5) * 0.5 * 255).round().to(torch.uint8)),
+        ("mean subtracted", "the mean is subtracted once more: undoing adds it",
+         lambda x: ((x[0].permute(1, 2, 0) - 0.5) * 0.5 * 255).round().to(torch.uint8)),
+        ("channels first", "the channels still come first: move them to the end",
+         lambda x: as_bytes(x, (0, 1, 2))),
+        ("batch kept", "the batch axis is still there: take picture 0",
+         lambda x: as_bytes(x)[None]),
+        ("both kept", "batch and channels stand where they were: take picture 0 and move its channels to the end",
+         lambda x: as_bytes(x, (0, 1, 2))[None]),
+        ("mirrored", "rows and columns are exchanged, as in a mirror along the diagonal",
+         lambda x: as_bytes(x, (2, 1, 0))),
+        ("reshaped", "the axes are reshaped: that mixes pixels; permute puts axes in another order",
+         lambda x: as_bytes(x, (0, 1, 2)).reshape(*x.shape[2:], 3)),
+    ]
+]  # fmt: skip
+
+
+# stage "preprocessing with torch": (PIL image, size) -> pixel values (1, 3, size, size)
+def resized_by_torch(image, size, mode="bicubic", clamped=True, **options):
+    """-> (1, 3, size, size) in [0, 1], or a little beyond"""
+    values = torch.from_numpy(np.array(to_rgb(image))).permute(2, 0, 1)[None] / 255
+    small = F.interpolate(values, (size, size), mode=mode, **options)
+    return small.clamp(0, 1) if clamped else small
+
+
+WITH_TORCH = [
+    Mistake("preprocessing with torch", name, sentence, source, wrong)
+    for name, sentence, source, wrong in [
+        ("not clamped", "bicubic's numbers beyond black and white are not clamped",
+         "generic", lambda i, s: 2 * resized_by_torch(i, s, clamped=False, antialias=True) - 1),
+        ("no antialias", "the image is resized with torch's bicubic interpolation without antialias=True",
+         "pytorch/vision#2950", lambda i, s: 2 * resized_by_torch(i, s) - 1),
+        ("no antialias, not clamped", "antialias=True is missing, and nothing is clamped",
+         "generic", lambda i, s: 2 * resized_by_torch(i, s, clamped=False) - 1),
+        ("bilinear", "the mode is bilinear, not bicubic",
+         "generic", lambda i, s: 2 * resized_by_torch(i, s, "bilinear", antialias=True) - 1),
+        ("bilinear, no antialias", "the mode is bilinear, not bicubic, and antialias=True is missing",
+         "generic", lambda i, s: 2 * resized_by_torch(i, s, "bilinear") - 1),
+        ("nearest", "no mode is given: interpolate then takes the nearest pixel",
+         "generic", lambda i, s: 2 * resized_by_torch(i, s, "nearest") - 1),
+        ("area", "the mode is area: a plain mean, without bicubic's weights",
+         "generic", lambda i, s: 2 * resized_by_torch(i, s, "area") - 1),
+        ("align corners", "align_corners=True puts the outer pixels' centres on the edge; leave it out",
+         "generic", lambda i, s: 2 * resized_by_torch(i, s, align_corners=True, antialias=True) - 1),
+        ("not normalised", "the pixels stay in [0, 1]; SigLIP expects [-1, 1]",
+         "generic", lambda i, s: resized_by_torch(i, s, antialias=True)),
+        ("channels last", "the colour channels come last; torch wants (batch, 3, height, width)",
+         "generic", lambda i, s: (2 * resized_by_torch(i, s, antialias=True) - 1).permute(0, 2, 3, 1)),
+        ("mirrored", "rows and columns are exchanged, as in a mirror along the diagonal",
+         "generic", lambda i, s: (2 * resized_by_torch(i, s, antialias=True) - 1).transpose(2, 3)),
+        ("no batch dimension", "the batch dimension is missing: add it with [None]",
+         "generic", lambda i, s: (2 * resized_by_torch(i, s, antialias=True) - 1)[0]),
+    ]
+]  # fmt: skip
+
 
 # stage "embeddings": (PatchEmbedding, pixel values) -> (batch, patches, width)
 CONVOLVED, CUT, ADDED = (
@@ -248,7 +323,31 @@ PUT_TOGETHER = [
         ("grid exchanged", "rows and columns of the grid are exchanged: the patches are right, their places are not", (2, 1, 3, 0, 4)),
         ("patches exchanged", "rows and columns inside each patch are exchanged: each patch is mirrored along its diagonal", (2, 0, 4, 1, 3)),
         ("all exchanged", "all rows and columns are exchanged: the whole picture is mirrored along its diagonal", (2, 1, 4, 0, 3)),
+        ("colours between", "the colours stay between rows and columns: they belong in front", (0, 3, 2, 1, 4)),
         ("patch before grid", "the place in the patch comes before the place in the grid; the grid is the larger step", (2, 3, 0, 4, 1)),
+    ]
+]  # fmt: skip
+
+
+# stage "embeddings by hand": as "embeddings", with what goes wrong when unfold or axes are handled in an exercise
+def unfolded_and_reshaped(block, pixel_values):
+    """A matrix of `unfold` with the patches as columns is reshaped to one with the patches as rows."""
+    size, batch = block.patch_embedding.kernel_size[0], len(pixel_values)
+    lists = F.unfold(pixel_values, size, stride=size).reshape(batch, -1, pixel_values.shape[1] * size * size)
+    vectors = lists @ block.patch_embedding.weight.flatten(1).T + block.patch_embedding.bias
+    return vectors + block.position_embedding.weight
+
+
+WITHOUT_BIAS = EMBEDDINGS[0].wrong.changes[0]
+EMBEDDINGS_BY_HAND = [dataclasses.replace(mistake, stage="embeddings by hand") for mistake in EMBEDDINGS] + [
+    Mistake("embeddings by hand", name, sentence, "generic", wrong)
+    for name, sentence, wrong in [
+        ("bare product", "neither the bias nor the position vectors are added",
+         Edit(siglip.PatchEmbedding, WITHOUT_BIAS, (ADDED, "patches"))),
+        ("unfold reshaped", "the matrix of unfold is reshaped: that mixes the patches' lists; transpose exchanges axes",
+         unfolded_and_reshaped),
+        ("wrong axes exchanged", "width and rows are exchanged before the reshape; the width must come behind rows and columns",
+         Edit(siglip.PatchEmbedding, (CUT, "patches.transpose(1, 2).reshape(len(patches), -1, patches.shape[1])"))),
     ]
 ]  # fmt: skip
 
@@ -1595,6 +1694,10 @@ MEAN_OF_REAL = [
         ("all in the sum", "padding is out of the count, but still in the sum",
          lambda x, mask: x.sum(dim=1) / mask.sum(dim=1, keepdim=True)),
         ("sum", "the sum isn't divided by the number of real patches", lambda x, mask: (x * mask[..., None]).sum(dim=1)),
+        ("one mean", "all real patches of the batch go into one mean; each picture has its own",
+         lambda x, mask: x[mask].mean(dim=0)),
+        ("divided by all real", "the sum is divided by the real patches of the whole batch; each picture counts its own",
+         lambda x, mask: (x * mask[..., None]).sum(dim=1) / mask.sum()),
         ("mean of padding", "the mask is turned round: this is the mean of what is not real, or nothing",
          lambda x, mask: (x * ~mask[..., None]).sum(dim=1) / (~mask).sum(dim=1, keepdim=True).clamp(min=1)),
     ]
@@ -1691,6 +1794,8 @@ MERGED_WEIGHTS = [
          lambda block: block.linear.weight + block.b @ block.a * block.scale**2),
         ("transposed", "the product is transposed: torch keeps weights as (width out, width in)",
          lambda block: block.linear.weight + (block.b @ block.a).T * block.scale),
+        ("both mistakes", "both mistakes are still there: the product is transposed, and scaled twice",
+         lambda block: block.linear.weight + (block.b @ block.a).T * block.scale**2),
         ("merged twice", "the correction is added twice: this was merged before",
          lambda block: block.linear.weight + 2 * block.b @ block.a * block.scale),
         ("only the correction", "the frozen weights are missing: this is the correction alone",
@@ -1731,7 +1836,7 @@ CLASS_MEANS = [
 ]  # fmt: skip
 
 CATALOGUE = [
-    *PREPROCESSING, *EMBEDDINGS, *PUT_TOGETHER, *ATTENTION_HEAD, *MENDED_HEAD, *MEAN_DISTANCE, *ATTENTION, *MERGE_HEADS, *MENDED_ATTENTION, *WITHOUT_HEAD, *MLP, *LAYER_NORM, *ENCODER_LAYER, *ENCODER,
+    *PREPROCESSING, *BYTES, *WITH_TORCH, *EMBEDDINGS, *EMBEDDINGS_BY_HAND, *PUT_TOGETHER, *ATTENTION_HEAD, *MENDED_HEAD, *MEAN_DISTANCE, *ATTENTION, *MERGE_HEADS, *MENDED_ATTENTION, *WITHOUT_HEAD, *MLP, *LAYER_NORM, *ENCODER_LAYER, *ENCODER,
     *NEIGHBOURS_SWAPPED, *PARAMETERS,
     *POOLING_HEAD, *HIDDEN_PATCHES, *LAST_HIDDEN_STATE, *NORMED_STATE, *POOLED_VECTOR, *TRIMMED_TOWER, *PIXEL_SHUFFLE, *TEXT_VECTOR, *EVERY_PLACE,
     *LOGITS, *PROBABILITIES, *LOSS, *CLIP_LOSS, *LOSS_GRADIENT, *RMS_NORM, *GROUPED_QUERIES, *GEMMA_LAYER, *GRID_ANGLES,
@@ -1771,11 +1876,12 @@ EQUIVALENT = [
 
 def explain(stage, ours, inputs, difference=torch.inf):
     """The sentence of the mistake that gives `ours`, which is `difference` away from what is right; or None."""
-    ours = ours.int() if ours.dtype == torch.bool else ours  # which can't be subtracted
+    whole = torch.bool, torch.uint8  # of which one can't be subtracted, and the other wraps around
+    ours = ours.int() if ours.dtype in whole else ours
     for mistake in CATALOGUE:
         if mistake.stage == stage:
             wrong = mistake.wrong(*inputs)
-            wrong = wrong.int() if wrong.dtype == torch.bool else wrong
+            wrong = wrong.int() if wrong.dtype in whole else wrong
             # Much nearer to the mistake than to what is right: a right answer is never taken for a small mistake.
             # Large numbers may be added in another order: rounding grows with them.
             near = min(1e-5 * max(1, wrong.abs().max()), difference / 10)

@@ -27,6 +27,9 @@ CONTROLS = {
     "head, 20 steps": (20, 1e-3),
     "names, 20 steps": (20, 3e-3),
     "full, 60 steps": (60, 3e-4),
+    "LoRA, 60 steps": (60, 3e-3),
+    "names, 60 steps": (60, 3e-3),
+    "head, 60 steps": (60, 1e-3),
 }
 
 
@@ -134,9 +137,9 @@ def mean(record, way, what="new", shots=10):
     return sum(numbers) / len(numbers)
 
 
-def percent(record, ways, what):
-    """Whole percents of the new or the old things that are named right, after ten pictures each. {title: way} -> {title: %}"""
-    return {title: round(100 * mean(record, way, what)) for title, way in ways.items()}
+def percents(record, ways, what="new", shots=10):
+    """What percent of the new or of the old things is named right in each draw. {title: way} -> {title: [percents]}"""
+    return {title: [100 * share for share in of(record, way, what)[shots]] for title, way in ways.items()}
 
 
 def main():

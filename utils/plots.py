@@ -165,14 +165,17 @@ def show_maps(
     size=2.7,
     framed=None,
     seams=(),
+    squares=False,
 ):
     """Grids of numbers as colours, one scale for all. `maps`: {title: 2-D tensor}.
 
     `colour`: what the colours mean. `framed`: {title: (row, column) to frame}.
     `seams`: rows and columns before which a thin line runs, where one kind of token ends and the next begins.
+    `squares`: each number is drawn as a square, in all maps of one row equally large.
     """
     rows, columns = -(-len(maps) // columns), min(columns, len(maps))
-    figure, axes = plt.subplots(rows, columns, figsize=(11, size * rows), squeeze=False, layout="compressed")
+    shape = {"width_ratios": [numbers.shape[1] for numbers in maps.values()]} if squares else {}
+    figure, axes = plt.subplots(rows, columns, figsize=(11, size * rows), squeeze=False, layout="compressed", **shape)
     figure.get_layout_engine().set(w_pad=0.1)  # inches
     low, high = limits or (min(m.min() for m in maps.values()), max(m.max() for m in maps.values()))
     for axis in axes.flat[len(maps) :]:
@@ -191,7 +194,7 @@ def show_maps(
             axis.axvline(seam - 0.5, color="white", linewidth=0.8)
         for side in (axis.xaxis, axis.yaxis):
             side.set_major_locator(MaxNLocator(4, integer=True))
-        if numbers.shape[0] == numbers.shape[1]:
+        if squares or numbers.shape[0] == numbers.shape[1]:
             axis.set_aspect("equal")
     figure.colorbar(drawn, ax=axes, label=colour, shrink=0.8)
     show(figure, alt, photographs=max(numbers.shape.numel() for numbers in maps.values()) > 1000)  # noise is large as a PNG
@@ -746,11 +749,8 @@ def cover(picture, hidden):
     return bright * (1 - curtain) + stripes * curtain
 
 
-def show_film(pictures, right, said, alt, named=False):
-    """What is said about pictures, moment after moment. right [sentences], said {moment: [a sentence for each picture]}
-
-    `named`: write what is right beside each picture.
-    """
+def show_film(pictures, right, said, alt):
+    """What is said about pictures, moment after moment. right [sentences], said {moment: [a sentence for each picture]}"""
     rows, columns = len(pictures), 1 + len(said)
     shape = {"squeeze": False, "width_ratios": [1, *len(said) * [1.35]]}
     figure, axes = plt.subplots(rows, columns, figsize=(11, 1.75 * rows), **shape)
@@ -759,7 +759,6 @@ def show_film(pictures, right, said, alt, named=False):
         axis.spines[:].set_visible(False)
     for row, picture, truth, sentences in zip(axes, pictures, right, zip(*said.values())):
         row[0].imshow(np.asarray(picture.convert("RGB")), extent=(0, 1, 0, 1))
-        row[0].set_ylabel(truth if named else "")
         for axis, sentence in zip(row[1:], sentences):
             mark = "✓" if sentence == truth else "✗"
             axis.text(0.5, 0.5, f"{textwrap.fill(sentence, 17)}\n{mark}", ha="center", va="center")
@@ -808,15 +807,18 @@ def show_likeness(picture, maps, index, alt):
     show(figure, alt, photographs=True)
 
 
-def show_shares(panels, alt, total, xlabel, height=3.4):
-    """Counts out of `total`, as bars under an example. `panels`: {title: (picture, {label: count})}, the same labels in all."""
+def show_shares(panels, alt, total, xlabel, height=3.4, above=1.3):
+    """Counts out of `total`, as bars under an example. `panels`: {title: (picture, {label: count})}, the same labels in all.
+
+    `height`, `above`: how high the bars and the examples are, in inches.
+    """
     figure, axes = plt.subplots(
-        2, len(panels), figsize=(11, height + 1.3), squeeze=False, sharey="row", height_ratios=[1.3, height]
+        2, len(panels), figsize=(11, height + above), squeeze=False, sharey="row", height_ratios=[above, height]
     )
-    for (above, below), (title, (picture, counts)) in zip(axes.T, panels.items()):
-        above.imshow(picture)
-        above.set_title(title)
-        above.axis("off")
+    for (example, below), (title, (picture, counts)) in zip(axes.T, panels.items()):
+        example.imshow(picture)
+        example.set_title(title)
+        example.axis("off")
         below.barh(list(counts), total, color="#E6E6E0", height=0.66)
         drawn = below.barh(list(counts), list(counts.values()), color=SLATE, height=0.66)
         below.bar_label(drawn, padding=4, fontsize=10)
@@ -918,7 +920,7 @@ def show_grouped_bars(bars, alt, title, ylabel, height=3.4):
     """Bars in groups, a group for each label. `bars`: {what a bar of a group is: {label: number}}, the same labels in all."""
     figure, axis = plt.subplots(figsize=(11, height))
     labels, width = list(next(iter(bars.values()))), 0.84 / len(bars)
-    for index, ((name, numbers), colour) in enumerate(zip(bars.items(), (SLATE, "#A9B4BF", "#1B232B"))):
+    for index, ((name, numbers), colour) in enumerate(zip(bars.items(), (SLATE, PALE_SLATE, INK))):
         places = np.arange(len(labels)) + width * (index - (len(bars) - 1) / 2)
         drawn = axis.bar(places, list(numbers.values()), width=0.94 * width, color=colour, label=name)
         axis.bar_label(drawn, fmt=lambda number: written(number, 0), fontsize=10, padding=1)
@@ -926,4 +928,73 @@ def show_grouped_bars(bars, alt, title, ylabel, height=3.4):
     axis.margins(y=0.12)  # room for the numbers
     axis.set(title=title, ylabel=ylabel)
     axis.legend(loc="upper right")
+    show(figure, alt)
+
+
+def show_answers(panels, right, alt):
+    """What a model calls pictures. `panels`: {title: [(picture, name)]}, a column each; `right`: each row's true name."""
+    figure, axes = plt.subplots(len(right), len(panels), figsize=(11, 2.1 * len(right)), squeeze=False, layout="compressed")
+    for column, (title, answers) in zip(axes.T, panels.items()):
+        column[0].set_title(title)
+        for axis, truth, (picture, name) in zip(column, right, answers):
+            axis.imshow(picture)
+            axis.set(xticks=[], yticks=[])
+            axis.spines[:].set_visible(False)
+            mark, colour = ("✓", COLOURS["image"]) if name == truth else ("✗", COLOURS["query"])
+            axis.set_xlabel(f"{mark} {name}", color=colour, weight="bold")
+    show(figure, alt, photographs=True)
+
+
+def show_ways(pictures, panels, alt, total, xlabel, height=1.15):
+    """Counts out of `total`, as bars beside what was shown. `pictures`: {way: PIL image}, a row for each.
+
+    `panels`: {question: {group: a count for each way}}, the same groups in all, at most two; a bar for each group.
+    """
+    rows = len(pictures)
+    figure = plt.figure(figsize=(11, height * rows + 0.9))
+    grid = figure.add_gridspec(rows, 1 + len(panels), width_ratios=[1.5, *len(panels) * [1]])
+    for row, (way, picture) in enumerate(pictures.items()):
+        axis = figure.add_subplot(grid[row, 0])
+        axis.imshow(np.asarray(picture))
+        axis.set(xticks=[], yticks=[])
+        axis.set_ylabel(textwrap.fill(way, 12), rotation=0, ha="right", va="center", fontsize=11)
+        axis.spines[:].set(visible=True, color="#B8B8B8")
+    for column, (question, groups) in enumerate(panels.items(), start=1):
+        axis, size = figure.add_subplot(grid[:, column]), 0.7 / len(groups)
+        for index, (group, counts) in enumerate(groups.items()):
+            places = np.arange(rows) + size * (index - (len(groups) - 1) / 2)
+            axis.barh(places, total, color="#E6E6E0", height=0.9 * size)
+            colour = (SLATE, PALE_SLATE)[index]
+            drawn = axis.barh(places, counts, color=colour, height=0.9 * size, label=group if column == 1 else None)
+            axis.bar_label(drawn, padding=4, fontsize=10)
+        axis.set(xlim=(0, total), xlabel=xlabel, ylim=(rows - 0.5, -0.5), yticks=[])
+        axis.set_title(question)
+    figure.legend(loc="outside upper right", ncols=len(next(iter(panels.values()))))
+    show(figure, alt, photographs=True)  # a palette of 256 colours would change the pictures' own
+
+
+def show_draws(panels, alt, xlabel, levels=None):
+    """A dot for each draw, from the first above to the last below, and a stroke at their mean, whose number stands beside it.
+
+    `panels`: {title: {label: [percents]}}, the same labels in all, side by side with the same axes.
+    `levels`: {title: (label, x)} of a vertical line to compare with.
+    """
+    labels = list(next(iter(panels.values())))
+    figure, axes = plt.subplots(1, len(panels), figsize=(11, 0.44 * len(labels) + 1.1), squeeze=False, sharex=True, sharey=True)
+    for axis, (title, groups) in zip(axes[0], panels.items()):
+        for row, percents in enumerate(groups.values()):
+            axis.axhline(row, color="#E6E6E0", linewidth=14, zorder=0)
+            heights = row + 0.24 * (np.arange(len(percents)) / max(1, len(percents) - 1) - 0.5)
+            axis.plot(percents, heights, "o", color=COLOURS["image"], markersize=6, alpha=0.8)
+            axis.plot(2 * [np.mean(percents)], [row - 0.36, row + 0.36], color=INK, linewidth=2)
+            number = written(np.mean(percents), 0)
+            axis.text(1.02, row, number, transform=axis.get_yaxis_transform(), va="center", fontsize=10)
+        if title in (levels or {}):
+            label, x = levels[title]
+            axis.axvline(x, color=COLOURS["query"], linestyle=":", linewidth=2, label=label, zorder=1)
+            axis.legend(loc="lower center", bbox_to_anchor=(0.5, -0.02))
+        axis.set(xlabel=xlabel, ylim=(len(labels) - 0.4, -0.6))
+        axis.set_title(title)
+        axis.tick_params(axis="y", length=0)
+    axes[0, 0].set_yticks(range(len(labels)), labels)
     show(figure, alt)
