@@ -397,7 +397,7 @@ def light(picture, brightness):
 def show_looks(picture, looks, alt, full=None, label="share of attention", largest=True, digits=0):
     """Where attention goes, over a picture. `looks`: {title: (weights (rows, columns), patch that looks or None)}.
 
-    `picture`: one for all panels, or a list of one for each. `largest`: whether titles say the largest share, to so many `digits`.
+    `picture`: one for all panels, or a list of one for each. `largest`: whether titles say the largest share, with `digits`.
     A patch is lit by what it gets beyond an equal share, fully from ten equal shares on (or from `full` on): one lamp for all
     panels. What has half of a panel's largest share or more, and three equal ones, is outlined; the patch that looks is framed.
     """
