@@ -285,6 +285,7 @@ def show_lines(
     bottom=0,
     legends=True,
     log_x=False,
+    drawn_as=STYLES,
 ):
     """Curves. `panels`: {title: {label: (x values, y values)}}, side by side with the same axes; styles differ too.
 
@@ -294,10 +295,11 @@ def show_lines(
     `ticks`: what stands under x = 0, 1, 2 and so on.
     `bottom`: where the axis of y begins if all is above it; `legends`: False for one legend, in the first panel.
     `log_x`: also the x axis in powers, with a mark at each of the x values, which all lines share.
+    `drawn_as`: (colour, line, marker) of each curve.
     """
     figure, axes = plt.subplots(1, len(panels), figsize=(11, height), squeeze=False, sharey=True)
     for axis, (title, lines) in zip(axes[0], panels.items()):
-        styles = STYLES if len(lines) > 1 else [(SLATE, "-", "o")]
+        styles = drawn_as if len(lines) > 1 else [(SLATE, "-", "o")]
         for (label, values), (colour, line, shape) in zip(lines.items(), styles):
             x, y = values if isinstance(values, tuple) else (range(len(values)), values)
             marker = shape if len(x) < 20 or not joined else None
@@ -393,10 +395,10 @@ def light(picture, brightness):
     return dim + lamp * (lit - dim)
 
 
-def show_looks(picture, looks, alt, full=None, label="share of attention", largest=True):
+def show_looks(picture, looks, alt, full=None, label="share of attention", largest=True, digits=0):
     """Where attention goes, over a picture. `looks`: {title: (weights (rows, columns), patch that looks or None)}.
 
-    `picture`: one for all panels, or a list of one for each. `largest`: whether titles say the largest share.
+    `picture`: one for all panels, or a list of one for each. `largest`: whether titles say the largest share, with `digits`.
     A patch is lit by what it gets beyond an equal share, fully from ten equal shares on (or from `full` on): one lamp for all
     panels. What has half of a panel's largest share or more, and three equal ones, is outlined; the patch that looks is framed.
     """
@@ -418,7 +420,7 @@ def show_looks(picture, looks, alt, full=None, label="share of attention", large
             row, column = divmod(index, wide)
             for colour, width in (("white", 5), (COLOURS["query"], 2.5)):
                 axis.add_patch(plt.Rectangle((column, row), 1, 1, fill=False, edgecolor=colour, linewidth=width, zorder=3))
-        axis.set_title(f"{title}\nlargest: {grid.max():.0%}" if largest else title)
+        axis.set_title(f"{title}\nlargest: {grid.max():.{digits}%}" if largest else title)
     equal, full = 1 / grid.size, full or 10 / grid.size
     lamp = plt.cm.ScalarMappable(PowerNorm(0.5, equal, full), LAMP)
     bar = figure.colorbar(lamp, ax=axes, label=label, extend="neither" if full == 1 else "max", shrink=0.9, aspect=25)
@@ -628,7 +630,7 @@ def show_lit(pictures, alt, label, full=1.0, columns=4, line=2.5):
     """Pictures, each lit patch by patch. `pictures`: {title: (picture, weights (rows, columns), patch to frame, list or None)}.
 
     Light grows evenly with the weight: dim at zero and below, full from `full` on, one lamp for all panels.
-    `line`: how wide the frame's line is.
+    `line`: how wide the frame's line is. All but the first of a list of frames are dashed.
     """
     rows, columns = -(-len(pictures) // columns), min(columns, len(pictures))
     figure, axes = plt.subplots(rows, columns, figsize=(11, rows * (9.1 / columns + 0.5)), squeeze=False, layout="compressed")
@@ -637,10 +639,12 @@ def show_lit(pictures, alt, label, full=1.0, columns=4, line=2.5):
     for axis, (title, (picture, weights, framed)) in zip(axes.flat, pictures.items()):
         grid = np.clip(np.asarray(weights) / full, 0, 1)
         axis.imshow(light(picture, grid), extent=(0, grid.shape[1], grid.shape[0], 0))
-        for index in framed if isinstance(framed, list) else [framed] if framed is not None else []:
+        frames = framed if isinstance(framed, list) else [framed] if framed is not None else []
+        for index, dash in zip(frames, ["-"] + [(0, (1.5, 1))] * len(frames)):
             row, column = divmod(index, grid.shape[1])
-            for colour, width in (("white", 2 * line), (COLOURS["query"], line)):
-                axis.add_patch(plt.Rectangle((column, row), 1, 1, fill=False, edgecolor=colour, linewidth=width, zorder=3))
+            for colour, width, style in (("white", 2 * line, "-"), (COLOURS["query"], line, dash)):
+                stroke = {"edgecolor": colour, "linewidth": width, "linestyle": style}
+                axis.add_patch(plt.Rectangle((column, row), 1, 1, fill=False, zorder=3, **stroke))
         axis.set_title(title)
     figure.colorbar(plt.cm.ScalarMappable(plt.Normalize(0, full), LAMP), ax=axes, label=label, shrink=0.9, aspect=25)
     show(figure, alt, photographs=True)
@@ -698,11 +702,14 @@ def show_alike(matrix, down, along, alt, title, ylabel, xlabel):
 def show_pictured_lines(panels, alt, xlabel, ylabel, limits, mark=None):
     """Curves over a row of pictures. `panels`: {title: (one PIL image for each x, {label: one number for each x})}.
 
-    `mark`: (label, x) of a vertical line.
+    A label looks the same in all panels. `mark`: (label, x) of a vertical line.
     """
     figure, axes = plt.subplots(1, len(panels), figsize=(11, 3.6), squeeze=False, sharey=True)
+    labels = dict.fromkeys(label for _, lines in panels.values() for label in lines)
+    styles = dict(zip(labels, STYLES[:4] + STYLES[5:] + STYLES[4:5]))  # the second blue last
     for axis, (title, (pictures, lines)) in zip(axes[0], panels.items()):
-        for (label, numbers), (colour, line, marker) in zip(lines.items(), STYLES):
+        for label, numbers in lines.items():
+            colour, line, marker = styles[label]
             axis.plot(np.asarray(numbers), line, color=colour, linewidth=2, marker=marker, markersize=5, label=label)
         if mark:
             axis.axvline(
