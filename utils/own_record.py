@@ -20,7 +20,7 @@ from transformers import SiglipVisionConfig
 
 RECORD = Path(__file__).with_suffix(".json")
 SHOTS, SEEDS = (1, 2, 5, 10), (0, 1, 2)
-# What each way trains besides the names' vectors: (steps, rate). The controls: other steps, the rate of the pretraining, names that stay.
+# What each way trains besides the names' vectors: (steps, rate). In the controls, steps, rate or names differ.
 TRAINED = {"names": (100, 3e-3), "head": (100, 1e-3), "LoRA": (20, 3e-3), "full": (20, 3e-4)}
 CONTROLS = {
     "full, rate 2e-3": (20, 2e-3),
