@@ -46,6 +46,7 @@ from utils.measure import (
     turn_hue,
     unit_vectors,
     wins,
+    without_margin,
 )
 from utils.pictures import captioned_scenes, shrunk, varied
 from utils.reference import load_vlm
@@ -408,3 +409,11 @@ def test_paint_gives_a_drawing_one_hue_and_leaves_what_has_none():
     first, second, white = paint(drawing, 85).get_flattened_data()
     assert first[1] == 255 and second[1] == 128 and max(first[0], first[2], second[0], second[2]) < 3
     assert white == (255, 255, 255)
+
+
+def test_a_margin_loses_only_patches_that_lie_wholly_in_it():
+    grids, mask = torch.tensor([[4, 3], [2, 4]]), torch.arange(14) < torch.tensor([[12], [8]])
+    assert without_margin(grids, mask).equal(mask)
+    tall, wide = without_margin(grids, mask, down=(1, 3), across=(1, 3))
+    assert tall.nonzero().flatten().tolist() == [4, 7]
+    assert wide.nonzero().flatten().tolist() == [1, 2, 5, 6]

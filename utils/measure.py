@@ -859,3 +859,17 @@ def two_and_named(captions, names):
 def mean_lengths(kinds):
     """The mean length of the vectors of each kind. {kind: (..., width)} -> {kind: number}"""
     return {kind: vectors.norm(dim=-1).mean().item() for kind, vectors in kinds.items()}
+
+
+def without_margin(grids, mask, down=(0, 1), across=(0, 1)):
+    """The mask without the patches that lie wholly in a margin. grids (pictures, 2), mask (pictures, most) -> (pictures, most)
+
+    `down` and `across`: the margin's share of the height and of the width, on either side, as (part, whole).
+    """
+    mask = mask.clone()
+    for seen, (rows, columns) in zip(mask, grids.tolist()):
+        top, left = (side * part // whole for side, (part, whole) in ((rows, down), (columns, across)))
+        inside = torch.zeros(rows, columns, dtype=torch.bool)
+        inside[top : rows - top, left : columns - left] = True
+        seen[: rows * columns] &= inside.flatten()
+    return mask
