@@ -879,18 +879,34 @@ def background_told(caption):
     return caption.partition(" on ")[2]
 
 
-def marked(captions, scenes):
-    """Each caption with a mark: is it right? Under a wrong one stands the right one. -> {title: picture}"""
+def marked(captions, scenes, chosen):
+    """Some captions, each with a mark: is it right? Under a wrong one stands what is. -> {title: picture}"""
     titles = {}
-    for said, (picture, truth) in zip(captions, scenes):
+    for said, (picture, truth) in ((captions[index], scenes[index]) for index in chosen):
         titles[f"✓ {said}" if said == truth else f"✗ {said}\nright: {truth.partition(' on ')[0]}"] = picture
     return titles
 
 
-def changes_by_kind(flags, kinds):
-    """As `percent_by_kind`, of the words before the colour alone, and each kind with its number. -> {"name (3)": percent}"""
+def in_one_line(titles):
+    """Titles of more than one line, for what describes the whole picture. -> text"""
+    return "; ".join(title.replace("\n", ", ") for title in titles) + "."
+
+
+def film_title(step, captions, scenes):
+    """What stands over the captions of one step of a training: how many are right. -> three lines"""
+    background = share_right(captions, scenes, background_told)
+    return f"step {step}\n{share_right(captions, scenes):.0%} of the test right,\nbackground: {background:.0%}"
+
+
+def percent_of_words(flags, kinds):
+    """As `percent_by_kind`, of the words before the colour alone, rounded. -> {"name (how many there are)": percent}"""
     percent = percent_by_kind(flags, kinds)
-    return {f"{kind} ({kinds.count(kind)})": percent[kind] for kind in ("name", "a", "two", "and")}
+    return {f"{kind} ({kinds.count(kind)})": round(percent[kind]) for kind in ("name", "a", "two", "and")}
+
+
+def others_changed(ways, kinds):
+    """How many of the words that `percent_of_words` leaves out are flagged, in all `ways` together. [[flag]] -> number"""
+    return sum(flag for flags in ways for flag, kind in zip(flags, kinds) if kind in ("colour", "the rest"))
 
 
 def cache_bytes(text_config, tokens):

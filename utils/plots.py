@@ -909,7 +909,7 @@ def show_grouped_bars(bars, alt, title, ylabel, height=3.4):
     """Bars in groups, a group for each label. `bars`: {what a bar of a group is: {label: number}}, the same labels in all."""
     figure, axis = plt.subplots(figsize=(11, height))
     labels, width = list(next(iter(bars.values()))), 0.84 / len(bars)
-    for index, ((name, numbers), colour) in enumerate(zip(bars.items(), (SLATE, PALE_SLATE, INK))):
+    for index, ((name, numbers), colour) in enumerate(zip(bars.items(), (SLATE, PALE_SLATE, INK, "#B8B8B8"))):
         places = np.arange(len(labels)) + width * (index - (len(bars) - 1) / 2)
         drawn = axis.bar(places, list(numbers.values()), width=0.94 * width, color=colour, label=name)
         axis.bar_label(drawn, fmt=lambda number: written(number, 0), fontsize=10, padding=1)
