@@ -916,7 +916,7 @@ def show_grouped_bars(bars, alt, title, ylabel, height=3.4):
     axis.set_xticks(range(len(labels)), labels)
     axis.margins(y=0.12)  # room for the numbers
     axis.set(title=title, ylabel=ylabel)
-    axis.legend(loc="upper right")
+    axis.legend(loc="best")  # where no bar is
     show(figure, alt)
 
 
