@@ -727,14 +727,14 @@ WRONG_ANSWERS = {
             "def cache_bytes(c, n): return c.num_hidden_layers * c.num_key_value_heads * c.head_dim * n * 4",
             "keys or values are counted",
         ),
-        ("def cache_bytes(c, n): return measured_cache(c, n) // 4", "the numbers are counted, not their bytes"),
-        ("def cache_bytes(c, n): return measured_cache(c, n) // c.num_hidden_layers", "one layer is counted"),
-        ("def cache_bytes(c, n): return measured_cache(c, n) // c.num_key_value_heads", "one head is counted"),
+        ("def cache_bytes(c, n): return measure.cache_bytes(c, n) // 4", "the numbers are counted, not their bytes"),
+        ("def cache_bytes(c, n): return measure.cache_bytes(c, n) // c.num_hidden_layers", "one layer is counted"),
+        ("def cache_bytes(c, n): return measure.cache_bytes(c, n) // c.num_key_value_heads", "one head is counted"),
         (
             "def cache_bytes(c, n): return 2 * c.num_hidden_layers * c.num_attention_heads * c.head_dim * n * 4",
             "query heads are",
         ),
-        ("def cache_bytes(c, n): return measured_cache(c, 9)", "It is right above, but not for another input"),
+        ("def cache_bytes(c, n): return measure.cache_bytes(c, 9)", "It is right above, but not for another input"),
     ],
     "mended_merge": [
         (

@@ -276,3 +276,57 @@ def test_the_judge_of_tokens_knows_a_right_caption_from_a_false_one(reference):
     judge = answers.TokenJudge(model, pixels, *right)
     assert judge.count_right() == judge.total
     assert answers.TokenJudge(model, pixels, *false).count_right() < judge.total
+
+
+def test_a_caption_tells_of_the_same_things_in_whichever_words():
+    line = "a lollipop, a lemon and a lollipop on a gray background"
+    assert measure.things_told(line) == measure.things_told("two lollipops and a lemon on a red background")
+    assert all(measure.things_told(caption) == vlm.read_caption(caption)[0] for _, caption in captioned_scenes()[1])
+    assert measure.background_told(line) == "a gray background"
+    assert measure.share_right([line, line], [(None, line), (None, "a cat on a gray background")], measure.background_told) == 1
+
+
+def test_captions_are_marked_and_so_are_the_moments_of_a_film():
+    scenes = [("first", "a cat on a red background"), ("second", "two cats on a red background")]
+    captions = ["a cat on a red background", "a cat on a red background"]
+    titles = measure.marked(captions, scenes, (1, 0))
+    assert titles == {
+        "✗ a cat on a red background\nright: two cats": "second",
+        "✓ a cat on a red background": "first",
+    }
+    assert measure.in_one_line(titles) == "✗ a cat on a red background, right: two cats; ✓ a cat on a red background."
+    assert measure.film_title(12, captions, scenes) == "step 12\n50% of the test right,\nbackground: 100%"
+
+
+def test_flagged_words_are_counted_by_kind_with_their_number():
+    kinds = ["two", "name", "the rest", "and", "a", "name", "the rest", "a", "colour", "the rest"]
+    flags = [True, True, False, False, False, False, False, False, True, False]
+    assert measure.percent_of_words(flags, kinds) == {"name (2)": 50, "a (2)": 0, "two (1)": 100, "and (1)": 0}
+    assert measure.others_changed([flags, flags], kinds) == 2
+
+
+def test_likeliest_tokens_of_several_rows_stand_in_lines():
+    tokenizer = load_vlm().tokenizer
+    assert len(measure.likeliest(torch.zeros(2, len(tokenizer)), tokenizer).splitlines()) == 2
+
+
+def test_rows_of_the_prefix_may_be_kept_from_looking_too(reference):
+    ours = load_parts(VisionLanguageModel(reference.config, reference.model.model.language_model), reference.model).eval()
+    with torch.no_grad():
+        seen = ours.see(reference.preprocess(*(picture for picture, _ in captioned_scenes()[1][:4])))
+    prefix = seen.shape[1] + 3
+    everything = torch.ones(seen.shape[1], dtype=torch.bool)
+    plain = measure.describe(ours, reference, seen, hidden=everything)
+    nobody, all_rows = torch.zeros(prefix, dtype=torch.bool), torch.ones(prefix, dtype=torch.bool)
+    assert measure.describe(ours, reference, seen, hidden=everything, too=nobody) == plain
+    blind = measure.describe(ours, reference, seen, hidden=everything, too=all_rows)
+    assert len(set(blind)) == 1, "nothing at all is read of any picture"
+    first_alone = torch.stack([everything, *3 * [~everything]])
+    lines = measure.describe(ours, reference, seen, hidden=first_alone, too=all_rows)
+    assert lines[0] == blind[0] and lines[1:] == measure.describe(ours, reference, seen)[1:]
+
+
+def test_the_cache_is_measured():
+    assert (
+        measure.cache_bytes(load_vlm().config.text_config, 2) == 2 * measure.cache_bytes(load_vlm().config.text_config, 1) > 0
+    )

@@ -4,6 +4,7 @@ import functools
 import random
 import time
 import weakref
+from collections import Counter
 from itertools import combinations
 from types import SimpleNamespace
 
@@ -540,11 +541,12 @@ def peak_megabytes(model, pixel_values):
 
 
 @torch.no_grad()
-def describe(model, reference, seen, prompt="describe", limit=24, hidden=None):
+def describe(model, reference, seen, prompt="describe", limit=24, hidden=None, too=None):
     """What a VLM says about many pictures, decoded together. seen (pictures, patches, width) -> a sentence each
 
     As `utils.vlm.generate` does for one picture. A sentence that has ended is continued until all have, and cut.
     `hidden`, (patches) or (pictures, patches) of bool: what the rows that predict a word, and they alone, may not look at.
+    `too`, (patches + prompt) of bool: which other rows of the prefix may not, either.
     """
     seen = seen.to(model.projector.weight.device)
     start = reference.tokenize(prompt)[0].to(seen.device)
@@ -554,7 +556,10 @@ def describe(model, reference, seen, prompt="describe", limit=24, hidden=None):
         total += new.shape[1]
         mask = torch.zeros(len(seen), 1, new.shape[1], total, device=seen.device)
         if hidden is not None:  # the last row predicts the next word
-            mask[:, 0, -1, : seen.shape[1]].masked_fill_(hidden.to(seen.device), torch.finfo(mask.dtype).min)
+            rows = torch.zeros(new.shape[1], dtype=torch.bool) if too is None or said else too.clone()
+            rows[-1] = True
+            away = (rows[:, None] & hidden.cpu().unsqueeze(-2)).to(seen.device)  # ([pictures,] rows, patches)
+            mask[:, 0, :, : seen.shape[1]].masked_fill_(away, torch.finfo(mask.dtype).min)
         positions = torch.arange(total - new.shape[1] + 1, total + 1, device=seen.device)[None]
         run = gemma(inputs_embeds=new, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True)
         cache = run.past_key_values
@@ -783,9 +788,9 @@ def random_captions(there, absent, right, wrong, number=100):
     return captions
 
 
-def share_right(captions, scenes):
-    """How many captions are right to the letter. [sentences], [(picture, right caption)] -> 0 to 1"""
-    return sum(said == truth for said, (_, truth) in zip(captions, scenes)) / len(scenes)
+def share_right(captions, scenes, part=str):
+    """How many captions are right, to the letter or in a `part` of theirs. [sentences], [(picture, right caption)] -> 0 to 1"""
+    return sum(part(said) == part(truth) for said, (_, truth) in zip(captions, scenes)) / len(scenes)
 
 
 @torch.no_grad()
@@ -845,7 +850,9 @@ def paint(drawing, hue):
 
 
 def likeliest(logits, tokenizer, number=3):
-    """The likeliest next tokens, each with its probability in percent. logits (vocabulary) -> text"""
+    """The likeliest next tokens, each with its probability in percent. logits (vocabulary) or (rows, vocabulary) -> text"""
+    if logits.dim() == 2:
+        return "\n".join(likeliest(row, tokenizer, number) for row in logits)
     best = logits.softmax(dim=-1).topk(number)
     return ", ".join(f"{tokenizer.decode(token)!r} {share:.0%}" for share, token in zip(*best))
 
@@ -873,3 +880,58 @@ def without_margin(grids, mask, down=(0, 1), across=(0, 1)):
         inside[top : rows - top, left : columns - left] = True
         seen[: rows * columns] &= inside.flatten()
     return mask
+
+
+def things_told(caption):
+    """Which things a caption tells of, however it words them. "a sun, a cat and a sun on a red …" -> {"sun": 2, "cat": 1}"""
+    counts = Counter()
+    for part in caption.partition(" on ")[0].replace(" and ", ", ").split(", "):
+        number, _, form = part.partition(" ")
+        counts[form if number in ("a", "an") else english.singular_noun(form) or form] += things_named(part)
+    return counts
+
+
+def background_told(caption):
+    """ "a cat on a red background" -> "a red background"."""
+    return caption.partition(" on ")[2]
+
+
+def marked(captions, scenes, chosen):
+    """Some captions, each with a mark: is it right? Under a wrong one stands what is. -> {title: picture}"""
+    titles = {}
+    for said, (picture, truth) in ((captions[index], scenes[index]) for index in chosen):
+        titles[f"✓ {said}" if said == truth else f"✗ {said}\nright: {truth.partition(' on ')[0]}"] = picture
+    return titles
+
+
+def in_one_line(titles):
+    """Titles of more than one line, for what describes the whole picture. -> text"""
+    return "; ".join(title.replace("\n", ", ") for title in titles) + "."
+
+
+def film_title(step, captions, scenes):
+    """What stands over the captions of one step of a training: how many are right. -> three lines"""
+    background = share_right(captions, scenes, background_told)
+    return f"step {step}\n{share_right(captions, scenes):.0%} of the test right,\nbackground: {background:.0%}"
+
+
+def percent_of_words(flags, kinds):
+    """As `percent_by_kind`, of the words before the colour alone, rounded. -> {"name (how many there are)": percent}"""
+    percent = percent_by_kind(flags, kinds)
+    return {f"{kind} ({kinds.count(kind)})": round(percent[kind]) for kind in ("name", "a", "two", "and")}
+
+
+def others_changed(ways, kinds):
+    """How many of the words that `percent_of_words` leaves out are flagged, in all `ways` together. [[flag]] -> number"""
+    return sum(flag for flags in ways for flag, kind in zip(flags, kinds) if kind in ("colour", "the rest"))
+
+
+def cache_bytes(text_config, tokens):
+    """The bytes of what Gemma keeps of so many tokens, measured on a model without weights."""
+    from transformers import GemmaModel  # takes seconds to import, and most notebooks do without
+
+    with torch.device("meta"):
+        sequence = torch.zeros(1, tokens, text_config.hidden_size)
+        run = GemmaModel(text_config)(inputs_embeds=sequence, use_cache=True)
+    kept = [part for layer in run.past_key_values.layers for part in (layer.keys, layer.values)]
+    return sum(part.nbytes for part in kept)

@@ -395,12 +395,13 @@ def light(picture, brightness):
     return dim + lamp * (lit - dim)
 
 
-def show_looks(picture, looks, alt, full=None, label="share of attention", largest=True, digits=0):
+def show_looks(picture, looks, alt, full=None, label="share of attention", largest=True, digits=0, edged=False):
     """Where attention goes, over a picture. `looks`: {title: (weights (rows, columns), patch that looks or None)}.
 
     `picture`: one for all panels, or a list of one for each. `largest`: whether titles say the largest share, with `digits`.
     A patch is lit by what it gets beyond an equal share, fully from ten equal shares on (or from `full` on): one lamp for all
     panels. What has half of a panel's largest share or more, and three equal ones, is outlined; the patch that looks is framed.
+    `edged`: whether outlines have a dark edge, on a picture in which they would not be seen.
     """
     rows, columns = -(-len(looks) // 4), min(4, len(looks))
     figure, axes = plt.subplots(
@@ -415,7 +416,8 @@ def show_looks(picture, looks, alt, full=None, label="share of attention", large
         axis.imshow(light(shown, beyond_equal(grid, full or 10 / grid.size)), extent=(0, wide, high, 0))
         # A frame of zeros around it, so that an outline closes at the picture's edge.
         strong = np.pad(np.kron(grid >= max(grid.max() / 2, 3 / grid.size), np.ones((16, 16))), 1)
-        axis.contour(strong, [0.5], extent=(0, wide, 0, high), colors=[COLOURS["key"]], linewidths=2)
+        for colour, width in ((INK, 5), (COLOURS["key"], 2))[not edged :]:
+            axis.contour(strong, [0.5], extent=(0, wide, 0, high), colors=[colour], linewidths=width)
         if index is not None:
             row, column = divmod(index, wide)
             for colour, width in (("white", 5), (COLOURS["query"], 2.5)):
@@ -757,15 +759,19 @@ def cover(picture, hidden):
 
 
 def show_film(pictures, right, said, alt):
-    """What is said about pictures, moment after moment. right [sentences], said {moment: [a sentence for each picture]}"""
+    """What is said about pictures, moment after moment. right [sentences], said {moment: [a sentence for each picture]}
+
+    Under each picture stands what is right.
+    """
     rows, columns = len(pictures), 1 + len(said)
     shape = {"squeeze": False, "width_ratios": [1, *len(said) * [1.35]]}
-    figure, axes = plt.subplots(rows, columns, figsize=(11, 1.75 * rows), **shape)
+    figure, axes = plt.subplots(rows, columns, figsize=(11, 2.3 * rows), **shape)
     for axis in axes.flat:
         axis.set(xticks=[], yticks=[], xlim=(0, 1), ylim=(0, 1))
         axis.spines[:].set_visible(False)
     for row, picture, truth, sentences in zip(axes, pictures, right, zip(*said.values())):
         row[0].imshow(np.asarray(picture.convert("RGB")), extent=(0, 1, 0, 1))
+        row[0].set_xlabel(textwrap.fill(truth, 20), fontsize=10)
         for axis, sentence in zip(row[1:], sentences):
             mark = "✓" if sentence == truth else "✗"
             axis.text(0.5, 0.5, f"{textwrap.fill(sentence, 17)}\n{mark}", ha="center", va="center")
@@ -927,14 +933,14 @@ def show_grouped_bars(bars, alt, title, ylabel, height=3.4):
     """Bars in groups, a group for each label. `bars`: {what a bar of a group is: {label: number}}, the same labels in all."""
     figure, axis = plt.subplots(figsize=(11, height))
     labels, width = list(next(iter(bars.values()))), 0.84 / len(bars)
-    for index, ((name, numbers), colour) in enumerate(zip(bars.items(), (SLATE, PALE_SLATE, INK))):
+    for index, ((name, numbers), colour) in enumerate(zip(bars.items(), (SLATE, PALE_SLATE, INK, "#B8B8B8"))):
         places = np.arange(len(labels)) + width * (index - (len(bars) - 1) / 2)
         drawn = axis.bar(places, list(numbers.values()), width=0.94 * width, color=colour, label=name)
         axis.bar_label(drawn, fmt=lambda number: written(number, 0), fontsize=10, padding=1)
     axis.set_xticks(range(len(labels)), labels)
     axis.margins(y=0.12)  # room for the numbers
     axis.set(title=title, ylabel=ylabel)
-    axis.legend(loc="upper right")
+    axis.legend(loc="best")  # where no bar is
     show(figure, alt)
 
 
