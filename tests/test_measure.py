@@ -5,6 +5,7 @@ import copy
 from utils.gemma import GroupedQueryAttention
 from utils.measure import (
     best_named,
+    best_threshold,
     colour_and_edges,
     count_numbers,
     covered,
@@ -408,3 +409,9 @@ def test_paint_gives_a_drawing_one_hue_and_leaves_what_has_none():
     first, second, white = paint(drawing, 85).get_flattened_data()
     assert first[1] == 255 and second[1] == 128 and max(first[0], first[2], second[0], second[2]) < 3
     assert white == (255, 255, 255)
+
+
+def test_the_best_threshold_forgives_a_shift_but_not_a_mixture():
+    low, high = torch.tensor([-5.0, -4.0, -3.0]), torch.tensor([-2.0, -1.0, 7.0])
+    assert best_threshold(low, high) == 6
+    assert best_threshold(high, low) == 3 and best_threshold(low, torch.tensor([-4.5, 0.0])) == 4

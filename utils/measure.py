@@ -856,3 +856,11 @@ def two_and_named(captions, names):
 def mean_lengths(kinds):
     """The mean length of the vectors of each kind. {kind: (..., width)} -> {kind: number}"""
     return {kind: vectors.norm(dim=-1).mean().item() for kind, vectors in kinds.items()}
+
+
+def best_threshold(low, high):
+    """How many numbers lie on the right side of one threshold, the best that there is for these numbers. -> at most all
+
+    low, high: tensors that should lie below it, and above it
+    """
+    return max(((low <= line).sum() + (high > line).sum()).item() for line in torch.cat([low, high]))
