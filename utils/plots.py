@@ -225,10 +225,11 @@ def written(number, decimals):
     return f"{round(float(number), decimals) + 0.0:.{decimals}f}".replace("-", "−")
 
 
-def show_matrices(matrices, alt, size=2.2, one_scale=False, xlabel="column", ylabel="row", names=None):
+def show_matrices(matrices, alt, size=2.2, one_scale=False, xlabel="column", ylabel="row", names=None, kinds=None):
     """Small matrices with their numbers written in. `matrices`: {title: 2-D tensor}; `one_scale`: the same colours for all.
 
     `names`: (of the rows, of the columns), words or PIL images, in place of numbers; or a list, a pair for each.
+    `kinds`: a distinct colour for each number // kinds, in place of a scale.
     """
     widths = [max(2, matrix.shape[1]) for matrix in matrices.values()]
     cell = (size - 1) / max(matrix.shape[0] for matrix in matrices.values())  # inches, where names want square cells
@@ -237,10 +238,12 @@ def show_matrices(matrices, alt, size=2.2, one_scale=False, xlabel="column", yla
     lowest, highest = min(matrix.min() for matrix in matrices.values()), max(matrix.max() for matrix in matrices.values())
     for axis, (title, matrix) in zip(axes[0], matrices.items()):
         low, high = (lowest, highest) if one_scale else (matrix.min(), matrix.max())
-        axis.imshow(matrix, cmap="cividis", aspect="equal" if names else "auto", vmin=low, vmax=high)
+        colours = by_kind(matrix // kinds) if kinds else matrix
+        axis.imshow(colours, cmap="cividis", aspect="equal" if names else "auto", vmin=low, vmax=high)
         light, decimals = low + 0.47 * (high - low), 0 if (matrix == matrix.round()).all() else 2
         for (row, column), number in np.ndenumerate(matrix):
-            ink = "black" if number > light else "white"
+            bright = colours[row, column].mean() > 0.4 if kinds else number > light
+            ink = "black" if bright else "white"
             axis.text(column, row, written(number, decimals), ha="center", va="center", color=ink, fontsize=10)
         axis.set_title(title)
         axis.tick_params(length=0)
@@ -286,6 +289,7 @@ def show_lines(
     legends=True,
     log_x=False,
     drawn_as=STYLES,
+    ends=False,
 ):
     """Curves. `panels`: {title: {label: (x values, y values)}}, side by side with the same axes; styles differ too.
 
@@ -296,6 +300,7 @@ def show_lines(
     `bottom`: where the axis of y begins if all is above it; `legends`: False for one legend, in the first panel.
     `log_x`: also the x axis in powers, with a mark at each of the x values, which all lines share.
     `drawn_as`: (colour, line, marker) of each curve.
+    `ends`: each label at the right end of its line, in place of a legend.
     """
     figure, axes = plt.subplots(1, len(panels), figsize=(11, height), squeeze=False, sharey=True)
     for axis, (title, lines) in zip(axes[0], panels.items()):
@@ -333,7 +338,9 @@ def show_lines(
                 axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 1000 * low else (1,)))
                 axis.yaxis.set_major_formatter("{x:g}")
                 axis.yaxis.set_minor_formatter("")
-        if (len(lines) > 1 or level) and (legends or axis is axes[0, 0]):
+        if ends:
+            label_ends(axis)
+        elif (len(lines) > 1 or level) and (legends or axis is axes[0, 0]):
             axis.legend()
     drawn = [line.get_ydata() for axis in axes[0] for line in axis.get_lines()]
     if not log and all(float(y).is_integer() for line in drawn for y in line):
@@ -1011,3 +1018,20 @@ def show_draws(panels, alt, xlabel, levels=None):
         axis.tick_params(axis="y", length=0)
     axes[0, 0].set_yticks(range(len(labels)), labels)
     show(figure, alt)
+
+
+def by_kind(kinds):
+    """A colour for each whole number, the same for equal ones. (rows, columns) -> (rows, columns, 3)"""
+    palette = np.array([to_rgb(colour) for colour in COLOURS.values()])
+    return palette[np.asarray(kinds) % len(palette)]
+
+
+def label_ends(axis, apart=0.1):
+    """Write each line's label at its right end, in its colour; labels that would touch are moved upwards."""
+    to_axes = axis.transScale + axis.transLimits
+    ends = [(*to_axes.transform((line.get_xdata()[-1], line.get_ydata()[-1])), line) for line in axis.get_lines()]
+    lowest = -1
+    for right, height, line in sorted(ends, key=lambda end: end[1]):
+        lowest = max(height, lowest + apart)
+        style = {"color": line.get_color(), "weight": "bold", "va": "center", "transform": axis.transAxes}
+        axis.text(right + 0.01, lowest, line.get_label(), **style)
