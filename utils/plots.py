@@ -295,7 +295,7 @@ def show_lines(
 
     A list of y values alone is drawn above 0, 1, 2 and so on.
     `level`: (label, y) of a horizontal line to compare with. `joined`: False for points that do not belong together.
-    `seams`: x of dotted upright lines, where one stage ends and the next begins.
+    `seams`: x of upright lines, where one stage ends and the next begins.
     `ticks`: what stands under x = 0, 1, 2 and so on.
     `bottom`: where the axis of y begins if all is above it; `legends`: False for one legend, in the first panel.
     `log_x`: also the x axis in powers, with a mark at each of the x values, which all lines share.
@@ -322,7 +322,7 @@ def show_lines(
         if level:
             axis.axhline(level[1], color=COLOURS["residual"], linestyle=":", label=level[0])
         for seam in seams:
-            axis.axvline(seam, color=COLOURS["residual"], linestyle=":")
+            axis.axvline(seam, color=COLOURS["residual"])
         axis.set_title(title)
         axis.set_xlabel(xlabel)
         if ticks:
@@ -601,7 +601,9 @@ def show_training(record, steps, things, place=None):
     filters = record["filters"][record["filters"].flatten(1).norm(dim=1).argsort(descending=True)[:16]]
     filters = filters / filters.abs().amax((1, 2, 3), keepdim=True) * 0.5 + 0.5
     patch = filters.shape[-1]
-    tiles = filters.view(4, 4, 3, patch, patch).permute(0, 3, 1, 4, 2).reshape(4 * patch, 4 * patch, 3)
+    tiles = filters.new_ones(4, 4, 3, patch + 1, patch + 1)  # with a white gap between two of them
+    tiles[..., :patch, :patch] = filters.view(4, 4, 3, patch, patch)
+    tiles = tiles.permute(0, 3, 1, 4, 2).reshape(4 * patch + 4, 4 * patch + 4, 3)[:-1, :-1]
     axes["filters"].imshow(tiles, interpolation="nearest")
     axes["filters"].set(title="added to 16 filters", xticks=[], yticks=[])
     unit = record["positions"] / record["positions"].norm(dim=-1, keepdim=True).clamp(min=1e-12)
@@ -1035,3 +1037,21 @@ def label_ends(axis, apart=0.1):
         lowest = max(height, lowest + apart)
         style = {"color": line.get_color(), "weight": "bold", "va": "center", "transform": axis.transAxes}
         axis.text(right + 0.01, lowest, line.get_label(), **style)
+
+
+def show_stages(curves, alt, title, ylabel, seams, records=None):
+    """Curves over the steps of a training, with dotted upright lines at its `seams`. `curves`: {label: (steps, numbers)}.
+
+    `records`: {label: (steps, numbers)}, what each curve is the mean of, drawn thinly behind it. Without, each point is marked.
+    """
+    figure, axis = plt.subplots(figsize=(11, 3))
+    for (label, (steps, numbers)), (colour, line, shape) in zip(curves.items(), STYLES):
+        if records:
+            axis.plot(*records[label], color=colour, linewidth=0.8, alpha=0.5)
+        marker = None if records else shape
+        axis.plot(steps, numbers, color=colour, linestyle=line, linewidth=2, marker=marker, markersize=4, label=label)
+    for seam in seams:
+        axis.axvline(seam, color=COLOURS["residual"], linestyle=":")
+    axis.set(title=title, xlabel="step", ylabel=ylabel, ylim=(0, None))
+    axis.legend()
+    show(figure, alt)
