@@ -116,13 +116,14 @@ def high_level_tower():
         ("layer norm", MODULE, "last hidden state\n(patches, width)"),
         ("pooling head\n(MAP)", MODULE, "one vector\n(width)"),
     ]
-    photograph = Image.open(ROOT / "notebooks" / "images" / "cat.png").convert("RGB").resize((150, 100))
-    axis.imshow(photograph, extent=(0.2, 1.7, 1.1, 2.1))
+    scene = four_drawings().resize((150, 150), Image.Resampling.LANCZOS)
+    axis.imshow(scene, extent=(0.3, 1.6, 0.95, 2.25))
+    axis.add_patch(Rectangle((0.3, 0.95), 1.3, 1.3, fc="none", ec=INK))
     label(axis, 0.95, 0.6, "image")
     for index, (text, colour, result) in enumerate(steps):
         x = 2.85 + index * 2.15
         box(axis, x, 1.6, 1.65, 0.9, text, colour)
-        arrow(axis, (x - 1.15 if index == 0 else x - 1.32, 1.6), (x - 0.825, 1.6))
+        arrow(axis, (x - 1.25 if index == 0 else x - 1.32, 1.6), (x - 0.825, 1.6))
         label(axis, x, 0.6, result)
         arrow(axis, (x, 1.15), (x, 0.9))
     axis.set(xlim=(0, 12.4), ylim=(0, 2.6))
@@ -219,7 +220,7 @@ def encoder_layer():
     label(axis, 11.9, stream, "x\n(tokens,\nwidth)")
     residual_blocks(axis, stream, "layer norm", "multi-head\nattention", "MLP")
     label(axis, 4.5, 2.9, "tokens look at each other", 10)
-    label(axis, 9.3, 2.9, "each token for itself", 10)
+    label(axis, 9.3, 2.9, "each token on its own", 10)
     label(axis, 6.2, 0.25, "residual stream: nothing is replaced, only added", 11)
     save(figure, "encoder_layer")
 
@@ -259,7 +260,7 @@ def map_head():
     arrow(axis, (9.75, 2.6), (10.2, 2.6), (10.2, 1.76))
     plus(axis, 10.2, 1.6)
     label(axis, 11.7, 1.6, "pooled\nvector\n(width)")
-    label(axis, 4.4, 0.75, "nothing is added round the attention", 10)
+    label(axis, 4.4, 0.75, "no residual around the attention", 10)
     save(figure, "map_head")
 
 

@@ -622,12 +622,15 @@ def smoothness(filters):
     return round(correlation.item(), 1) + 0.0  # never −0
 
 
-def copies(drawing, number, side=3 / 8):
-    """A white picture with one or two small copies of a drawing on it, each so much of its side wide."""
+def copies(drawing, number, side=3 / 8, other=None):
+    """A white picture with one or two small copies of a drawing on it, each so much of its side wide.
+
+    `other`: the drawing that takes the second copy's place.
+    """
     size, small = drawing.width, int(side * drawing.width)
-    picture, small = Image.new("RGB", drawing.size, "white"), drawing.resize((small, small))
-    for x, y in ((0.09, 0.09), (0.54, 0.49))[:number]:
-        picture.paste(small, (round(x * size), round(y * size)))
+    picture = Image.new("RGB", drawing.size, "white")
+    for copied, (x, y) in list(zip((drawing, other or drawing), ((0.09, 0.09), (0.54, 0.49))))[:number]:
+        picture.paste(copied.resize((small, small)), (round(x * size), round(y * size)))
     return picture
 
 

@@ -293,6 +293,7 @@ def show_lines(
     bottom=0,
     legends=True,
     log_x=False,
+    drawn_as=STYLES,
 ):
     """Curves. `panels`: {title: {label: (x values, y values)}}, side by side with the same axes; styles differ too.
 
@@ -302,10 +303,11 @@ def show_lines(
     `ticks`: what stands under x = 0, 1, 2 and so on.
     `bottom`: where the axis of y begins if all is above it; `legends`: False for one legend, in the first panel.
     `log_x`: also the x axis in powers, with a mark at each of the x values, which all lines share.
+    `drawn_as`: (colour, line, marker) of each curve.
     """
     figure, axes = plt.subplots(1, len(panels), figsize=(11, height), squeeze=False, sharey=True)
     for axis, (title, lines) in zip(axes[0], panels.items()):
-        styles = STYLES if len(lines) > 1 else [(SLATE, "-", "o")]
+        styles = drawn_as if len(lines) > 1 else [(SLATE, "-", "o")]
         for (label, values), (colour, line, shape) in zip(lines.items(), styles):
             x, y = values if isinstance(values, tuple) else (range(len(values)), values)
             marker = shape if len(x) < 20 or not joined else None
@@ -353,8 +355,8 @@ def show_lines(
 def show_bars(panels, alt, ylabel, xlabel="", height=2.6, level=None, stacked=False, paired=False, guessing=None):
     """Bars. `panels`: {title: {label: number}}, side by side with the same axis, or one above the other if `stacked`.
 
-    `level`: (label, y) of a horizontal line to compare with. `paired`: two panels in one, bar beside bar.
-    `guessing`: (label, [y for each bar]) where the bars stand for different questions.
+    `level`: (label, y) of a horizontal line to compare with. `paired`: two panels in one, bar beside bar;
+    words are its title. `guessing`: (label, [y for each bar]) where the bars stand for different questions.
     """
     rows, columns = (1, 1) if paired else (len(panels), 1) if stacked else (1, len(panels))
     figure, axes = plt.subplots(rows, columns, figsize=(11, rows * height), squeeze=False, sharey=True)
@@ -372,7 +374,7 @@ def show_bars(panels, alt, ylabel, xlabel="", height=2.6, level=None, stacked=Fa
         axis.set_xticks(range(len(bars)), [str(label) for label in bars])
         numbers = axis.bar_label(drawn, fmt=lambda number: written(number, decimals), fontsize=10, padding=1)
         axis.margins(y=0.12)  # room for the numbers
-        axis.set_title("" if paired else title)
+        axis.set_title(paired if isinstance(paired, str) else "" if paired else title)
         axis.set_xlabel(xlabel)
         if paired:
             axis.legend()
@@ -405,10 +407,10 @@ def light(picture, brightness, dim=DIM):
     return unlit + lamp * (lit - unlit)
 
 
-def show_looks(picture, looks, alt, full=None, label="share of attention", largest=True):
+def show_looks(picture, looks, alt, full=None, label="share of attention", largest=True, digits=0):
     """Where attention goes, over a picture. `looks`: {title: (weights (rows, columns), patch that looks or None)}.
 
-    `picture`: one for all panels, or a list of one for each. `largest`: whether titles say the largest share.
+    `picture`: one for all panels, or a list of one for each. `largest`: whether titles say the largest share, with `digits`.
     A patch is lit by what it gets beyond an equal share, fully from ten equal shares on (or from `full` on): one lamp for all
     panels. What has half of a panel's largest share or more, and three equal ones, is outlined; the patch that looks is framed.
     """
@@ -430,7 +432,7 @@ def show_looks(picture, looks, alt, full=None, label="share of attention", large
             row, column = divmod(index, wide)
             for colour, width in (("white", 5), (COLOURS["query"], 2.5)):
                 axis.add_patch(plt.Rectangle((column, row), 1, 1, fill=False, edgecolor=colour, linewidth=width, zorder=3))
-        axis.set_title(f"{title}\nlargest: {grid.max():.0%}" if largest else title)
+        axis.set_title(f"{title}\nlargest: {grid.max():.{digits}%}" if largest else title)
     equal, full = 1 / grid.size, full or 10 / grid.size
     lamp = plt.cm.ScalarMappable(PowerNorm(0.5, equal, full), LAMP)
     bar = figure.colorbar(lamp, ax=axes, label=label, extend="neither" if full == 1 else "max", shrink=0.9, aspect=25)
@@ -520,14 +522,30 @@ def show_steps(maps, alt, colour):
     show(figure, alt)
 
 
-def show_weights(matrices, alt):
-    """Whole matrices of attention weights, bright from ten equal shares on. `matrices`: {title: (tokens, tokens)}."""
-    limits = 0, 10 / len(next(iter(matrices.values())))
-    axes = {"xlabel": "token that is looked at", "ylabel": "token that looks"}
-    show_maps(matrices, alt, colour="attention weight", limits=limits, size=4.2, **axes)
+def show_weights(matrices, part, alt):
+    """Whole matrices of attention weights, bright from ten equal shares on, the tokens sorted by the part that they lie in.
+
+    `matrices`: {title: ((tokens, tokens), names of the parts)}, `part` (tokens): which part each token lies in, from 0 on.
+    """
+    order, edges = np.argsort(part, kind="stable"), np.searchsorted(np.sort(part), range(len(np.unique(part)) + 1))
+    figure, axes = plt.subplots(1, len(matrices), figsize=(11, 4.9), squeeze=False, layout="compressed")
+    figure.get_layout_engine().set(w_pad=0.1)  # inches
+    for axis, (title, (weights, names)) in zip(axes[0], matrices.items()):
+        weights = np.asarray(weights)[order][:, order]
+        drawn = axis.imshow(weights, cmap="cividis", vmin=0, vmax=10 / len(weights), interpolation="nearest")
+        for edge in edges[1:-1] - 0.5:
+            axis.axhline(edge, color="white", linewidth=1.5)
+            axis.axvline(edge, color="white", linewidth=1.5)
+        middles = (edges[1:] + edges[:-1] - 1) / 2
+        axis.set_xticks(middles, names)
+        axis.set_yticks(middles, names, rotation=90, va="center")
+        axis.tick_params(length=0)
+        axis.set(title=title, xlabel="is looked at", ylabel="looks")
+    figure.colorbar(drawn, ax=axes, label="attention weight", shrink=0.8, extend="max")
+    show(figure, alt, photographs=True)
 
 
-def show_sizes(groups, alt, xlabel, ylabel):
+def show_sizes(groups, alt, xlabel, ylabel, title):
     """How often sizes from tiny to large occur, on a logarithmic axis. `groups`: {label: tensor of positive numbers}."""
     figure, axis = plt.subplots(figsize=(8, 3.2))
     edges = np.logspace(-12, 0, 49)
@@ -538,7 +556,7 @@ def show_sizes(groups, alt, xlabel, ylabel):
         axis.stairs(shares, edges, color=COLOURS[colour], alpha=0.2, fill=True)
     axis.set_xscale("log")
     axis.set_xticks([1e-12, 1e-9, 1e-6, 1e-3, 1], ["$10^{-12}$\nand less", "$10^{-9}$", "$10^{-6}$", "$10^{-3}$", "1"])
-    axis.set(xlabel=xlabel, ylabel=ylabel)
+    axis.set(title=title, xlabel=xlabel, ylabel=ylabel)
     axis.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     axis.legend(loc="upper center")
     show(figure, alt)
@@ -624,7 +642,8 @@ def show_lit(pictures, alt, label, full=1.0, columns=4, line=2.5, dim=DIM):
     """Pictures, each lit patch by patch. `pictures`: {title: (picture, weights (rows, columns), patch to frame, list or None)}.
 
     Light grows evenly with the weight: dim at zero and below, full from `full` on, one lamp for all panels.
-    `line`: how wide the frame's line is. `dim`: how bright it is where no light falls.
+    `line`: how wide the frame's line is. All but the first of a list of frames are dashed.
+    `dim`: how bright it is where no light falls.
     """
     rows, columns = -(-len(pictures) // columns), min(columns, len(pictures))
     figure, axes = plt.subplots(rows, columns, figsize=(11, rows * (9.1 / columns + 0.5)), squeeze=False, layout="compressed")
@@ -633,10 +652,12 @@ def show_lit(pictures, alt, label, full=1.0, columns=4, line=2.5, dim=DIM):
     for axis, (title, (picture, weights, framed)) in zip(axes.flat, pictures.items()):
         grid = np.clip(np.asarray(weights) / full, 0, 1)
         axis.imshow(light(picture, grid, dim), extent=(0, grid.shape[1], grid.shape[0], 0))
-        for index in framed if isinstance(framed, list) else [framed] if framed is not None else []:
+        frames = framed if isinstance(framed, list) else [framed] if framed is not None else []
+        for index, dash in zip(frames, ["-"] + [(0, (1.5, 1))] * len(frames)):
             row, column = divmod(index, grid.shape[1])
-            for colour, width in (("white", 2 * line), (COLOURS["query"], line)):
-                axis.add_patch(plt.Rectangle((column, row), 1, 1, fill=False, edgecolor=colour, linewidth=width, zorder=3))
+            for colour, width, style in (("white", 2 * line, "-"), (COLOURS["query"], line, dash)):
+                stroke = {"edgecolor": colour, "linewidth": width, "linestyle": style}
+                axis.add_patch(plt.Rectangle((column, row), 1, 1, fill=False, zorder=3, **stroke))
         axis.set_title(title)
     lamp = LAMP if dim == DIM else LinearSegmentedColormap.from_list("lamp", [(0, 3 * (dim,)), (1, (1, 1, 1))])
     figure.colorbar(plt.cm.ScalarMappable(plt.Normalize(0, full), lamp), ax=axes, label=label, shrink=0.9, aspect=25)
@@ -695,11 +716,14 @@ def show_alike(matrix, down, along, alt, title, ylabel, xlabel):
 def show_pictured_lines(panels, alt, xlabel, ylabel, limits, mark=None):
     """Curves over a row of pictures. `panels`: {title: (one PIL image for each x, {label: one number for each x})}.
 
-    `mark`: (label, x) of a vertical line.
+    A label looks the same in all panels. `mark`: (label, x) of a vertical line.
     """
     figure, axes = plt.subplots(1, len(panels), figsize=(11, 3.6), squeeze=False, sharey=True)
+    labels = dict.fromkeys(label for _, lines in panels.values() for label in lines)
+    styles = dict(zip(labels, STYLES[:4] + STYLES[5:] + STYLES[4:5]))  # the second blue last
     for axis, (title, (pictures, lines)) in zip(axes[0], panels.items()):
-        for (label, numbers), (colour, line, marker) in zip(lines.items(), STYLES):
+        for label, numbers in lines.items():
+            colour, line, marker = styles[label]
             axis.plot(np.asarray(numbers), line, color=colour, linewidth=2, marker=marker, markersize=5, label=label)
         if mark:
             axis.axvline(
