@@ -385,7 +385,7 @@ def show_bars(panels, alt, ylabel, xlabel="", height=2.6, level=None, stacked=Fa
             axis.legend()
         if guessing:
             label, heights = guessing
-            axis.hlines(heights, places - 0.48, places + 0.48, color=COLOURS["patch"], linewidth=3, label=label)
+            axis.hlines(heights, places - 0.48, places + 0.48, COLOURS["query"], ":", label, linewidth=2)
             axis.legend()
     for axis in axes[:, 0]:
         axis.set_ylabel(ylabel)
