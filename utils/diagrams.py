@@ -331,9 +331,10 @@ def two_towers():
 def trimmed_tower():
     """SigLIP's parts; those that a language model does not need are faint."""
     figure, axis = new_figure(12.4, 3.6)
-    photograph = Image.open(ROOT / "notebooks" / "images" / "cat.png").convert("RGB").resize((150, 100))
-    axis.imshow(photograph, extent=(0.2, 1.5, 2.05, 2.92))
-    label(axis, 0.85, 0.7, "“a picture\nof a cat”", color="#888882")
+    scene = four_drawings().resize((180, 180), Image.Resampling.LANCZOS)
+    axis.imshow(scene, extent=(0.25, 1.45, 1.9, 3.1))
+    axis.add_patch(Rectangle((0.25, 1.9), 1.2, 1.2, fill=False, ec=INK))
+    label(axis, 0.85, 0.7, "“a drawing\nof a ship”", color="#888882")
     kept = [("patches +\npositions", "patch"), ("encoder:\nlayer after layer", MODULE)]
     dropped = ["layer norm", "pooling head", "to length 1"]
     for index, (text, colour) in enumerate(kept + [(text, None) for text in dropped]):
@@ -345,7 +346,7 @@ def trimmed_tower():
     label(axis, 3.8, 3.38, "the trimmed tower", weight="bold")
     label(axis, 6.75, 3.2, "some VLMs\nadd it again", 10)
     label(axis, 9.75, 3.2, "only for one vector\nof the whole picture", 10)
-    arrow(axis, (1.5, 2.5), (1.97, 2.5))
+    arrow(axis, (1.45, 2.5), (1.97, 2.5))
     arrow(axis, (4.75, 2.1), (4.75, 1.55))
     vectors(axis, 4.02, 1.05, 8, "patch", height=0.8)
     label(axis, 5.75, 1.05, "one vector for each patch:\nfor the language model", ha="left")

@@ -34,7 +34,7 @@ def rope_angles(positions, head_width, theta):
 
     (tokens) -> (tokens, head_width / 2), in radians. Su et al. 2021, arXiv 2104.09864.
     """
-    speeds = 1 / theta ** (torch.arange(0, head_width, 2) / head_width)  # from 1 down to 1 / theta
+    speeds = 1 / theta ** (torch.arange(0, head_width, 2) / head_width)  # from 1 to about 1 / theta
     return positions[:, None] * speeds
 
 

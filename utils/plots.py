@@ -35,6 +35,7 @@ SLATE, PALE_SLATE, INK, CARD = "#52606D", "#868F98", "#111111", "#FAFAF7"
 # How a picture is lit: where nothing falls, it is dim and has little colour, but one still sees what is there.
 DIM, PALE = 0.5, 0.35
 LAMP = LinearSegmentedColormap.from_list("lamp", [(0, 3 * (DIM,)), (1, (1, 1, 1))])
+SIGNED = LinearSegmentedColormap.from_list("signed", [COLOURS["image"], CARD, COLOURS["query"]])  # 0 is in the middle
 DPI = 80  # of a picture as it is shown; it holds twice as many pixels
 CHANNELS = {"red": "#D55E00", "green": "#009E73", "blue": "#0072B2"}
 logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it warns in the notebook if its cache cannot be written
@@ -166,22 +167,29 @@ def show_maps(
     framed=None,
     seams=(),
     squares=False,
+    signed=False,
 ):
     """Grids of numbers as colours, one scale for all. `maps`: {title: 2-D tensor}.
 
     `colour`: what the colours mean. `framed`: {title: (row, column) to frame}.
     `seams`: rows and columns before which a thin line runs, where one kind of token ends and the next begins.
     `squares`: each number is drawn as a square, in all maps of one row equally large.
+    `signed`: 0 is the colour of the card, what is below it blue and what is above it orange.
     """
     rows, columns = -(-len(maps) // columns), min(columns, len(maps))
     shape = {"width_ratios": [numbers.shape[1] for numbers in maps.values()]} if squares else {}
     figure, axes = plt.subplots(rows, columns, figsize=(11, size * rows), squeeze=False, layout="compressed", **shape)
     figure.get_layout_engine().set(w_pad=0.1)  # inches
-    low, high = limits or (min(m.min() for m in maps.values()), max(m.max() for m in maps.values()))
+    lowest, highest = min(m.min() for m in maps.values()), max(m.max() for m in maps.values())
+    low, high = limits or (lowest, highest)
+    if signed:
+        high = max(high, -low)
+        low = -high
     for axis in axes.flat[len(maps) :]:
         axis.axis("off")
     for axis, (title, numbers) in zip(axes.flat, maps.items()):
-        drawn = axis.imshow(numbers, cmap="cividis", vmin=low, vmax=high, interpolation="nearest", aspect="auto")
+        options = {"cmap": SIGNED if signed else "cividis", "vmin": low, "vmax": high}
+        drawn = axis.imshow(numbers, **options, interpolation="nearest", aspect="auto")
         axis.set_title(title)
         axis.set_xlabel(xlabel)
         axis.set_ylabel(ylabel)
@@ -196,7 +204,7 @@ def show_maps(
             side.set_major_locator(MaxNLocator(4, integer=True))
         if squares or numbers.shape[0] == numbers.shape[1]:
             axis.set_aspect("equal")
-    figure.colorbar(drawn, ax=axes, label=colour, shrink=0.8)
+    figure.colorbar(drawn, ax=axes, label=colour, shrink=0.8, extend="max" if highest > high else "neither")
     show(figure, alt, photographs=max(numbers.shape.numel() for numbers in maps.values()) > 1000)  # noise is large as a PNG
 
 
@@ -351,11 +359,11 @@ def show_lines(
     show(figure, alt)
 
 
-def show_bars(panels, alt, ylabel, xlabel="", height=2.6, level=None, stacked=False, paired=False):
+def show_bars(panels, alt, ylabel, xlabel="", height=2.6, level=None, stacked=False, paired=False, guessing=None):
     """Bars. `panels`: {title: {label: number}}, side by side with the same axis, or one above the other if `stacked`.
 
     `level`: (label, y) of a horizontal line to compare with. `paired`: two panels in one, bar beside bar;
-    words are its title.
+    words are its title. `guessing`: (label, [y for each bar]) where the bars stand for different questions.
     """
     rows, columns = (1, 1) if paired else (len(panels), 1) if stacked else (1, len(panels))
     figure, axes = plt.subplots(rows, columns, figsize=(11, rows * height), squeeze=False, sharey=True)
@@ -382,6 +390,10 @@ def show_bars(panels, alt, ylabel, xlabel="", height=2.6, level=None, stacked=Fa
             for number in numbers:  # it stays legible where the line runs through it
                 number.set(bbox={"facecolor": CARD, "edgecolor": "none", "pad": 0}, zorder=4)
             axis.legend()
+        if guessing:
+            label, heights = guessing
+            axis.hlines(heights, places - 0.48, places + 0.48, COLOURS["query"], ":", label, linewidth=2)
+            axis.legend()
     for axis in axes[:, 0]:
         axis.set_ylabel(ylabel)
     show(figure, alt)
@@ -393,13 +405,13 @@ def beyond_equal(shares, full):
     return np.sqrt(np.clip((shares - 1 / shares.size) / (full - 1 / shares.size), 0, 1))
 
 
-def light(picture, brightness):
+def light(picture, brightness, dim=DIM):
     """The picture, each patch lit by its brightness in [0, 1]. brightness (rows, columns) -> array in [0, 1]"""
     lamp = np.kron(np.asarray(brightness), np.ones((16, 16)))[..., None]
     lit = np.asarray(picture.convert("RGB").resize(lamp.shape[1::-1])) / 255
     grey = lit.mean(axis=-1, keepdims=True)
-    dim = DIM * (grey + PALE * (lit - grey))
-    return dim + lamp * (lit - dim)
+    unlit = dim * (grey + PALE * (lit - grey))
+    return unlit + lamp * (lit - unlit)
 
 
 def show_looks(picture, looks, alt, full=None, label="share of attention", largest=True, digits=0, edged=False):
@@ -637,11 +649,12 @@ def show_pair_losses(logits, alt):
     show(figure, alt)
 
 
-def show_lit(pictures, alt, label, full=1.0, columns=4, line=2.5):
+def show_lit(pictures, alt, label, full=1.0, columns=4, line=2.5, dim=DIM):
     """Pictures, each lit patch by patch. `pictures`: {title: (picture, weights (rows, columns), patch to frame, list or None)}.
 
     Light grows evenly with the weight: dim at zero and below, full from `full` on, one lamp for all panels.
     `line`: how wide the frame's line is. All but the first of a list of frames are dashed.
+    `dim`: how bright it is where no light falls.
     """
     rows, columns = -(-len(pictures) // columns), min(columns, len(pictures))
     figure, axes = plt.subplots(rows, columns, figsize=(11, rows * (9.1 / columns + 0.5)), squeeze=False, layout="compressed")
@@ -649,7 +662,7 @@ def show_lit(pictures, alt, label, full=1.0, columns=4, line=2.5):
         axis.axis("off")
     for axis, (title, (picture, weights, framed)) in zip(axes.flat, pictures.items()):
         grid = np.clip(np.asarray(weights) / full, 0, 1)
-        axis.imshow(light(picture, grid), extent=(0, grid.shape[1], grid.shape[0], 0))
+        axis.imshow(light(picture, grid, dim), extent=(0, grid.shape[1], grid.shape[0], 0))
         frames = framed if isinstance(framed, list) else [framed] if framed is not None else []
         for index, dash in zip(frames, ["-"] + [(0, (1.5, 1))] * len(frames)):
             row, column = divmod(index, grid.shape[1])
@@ -657,7 +670,8 @@ def show_lit(pictures, alt, label, full=1.0, columns=4, line=2.5):
                 stroke = {"edgecolor": colour, "linewidth": width, "linestyle": style}
                 axis.add_patch(plt.Rectangle((column, row), 1, 1, fill=False, zorder=3, **stroke))
         axis.set_title(title)
-    figure.colorbar(plt.cm.ScalarMappable(plt.Normalize(0, full), LAMP), ax=axes, label=label, shrink=0.9, aspect=25)
+    lamp = LAMP if dim == DIM else LinearSegmentedColormap.from_list("lamp", [(0, 3 * (dim,)), (1, (1, 1, 1))])
+    figure.colorbar(plt.cm.ScalarMappable(plt.Normalize(0, full), lamp), ax=axes, label=label, shrink=0.9, aspect=25)
     show(figure, alt, photographs=True)
 
 
@@ -800,9 +814,10 @@ def show_grids(picture, grids, alt):
     figure, axes = plt.subplots(1, len(grids), figsize=(11, 3.9), squeeze=False, layout="compressed")
     for axis, (title, (side, index)) in zip(axes[0], grids.items()):
         axis.imshow(picture, extent=(0, side, side, 0))
+        width = min(0.6, 20 / side)  # else many lines hide the picture
         for line in range(side + 1):
-            axis.plot((0, side), (line, line), color=COLOURS["residual"], linewidth=0.6)
-            axis.plot((line, line), (0, side), color=COLOURS["residual"], linewidth=0.6)
+            axis.plot((0, side), (line, line), color=COLOURS["residual"], linewidth=width)
+            axis.plot((line, line), (0, side), color=COLOURS["residual"], linewidth=width)
         if index is not None:
             frame(axis, *divmod(index, side))
         axis.set_title(title)
