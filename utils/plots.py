@@ -250,8 +250,7 @@ def show_matrices(matrices, alt, size=2.2, one_scale=False, xlabel="column", yla
         axis.imshow(colours, cmap="cividis", aspect="equal" if names else "auto", vmin=low, vmax=high)
         light, decimals = low + 0.47 * (high - low), 0 if (matrix == matrix.round()).all() else 2
         for (row, column), number in np.ndenumerate(matrix):
-            bright = colours[row, column].mean() > 0.4 if kinds else number > light
-            ink = "black" if bright else "white"
+            ink = "black" if kinds or number > light else "white"
             axis.text(column, row, written(number, decimals), ha="center", va="center", color=ink, fontsize=10)
         axis.set_title(title)
         axis.tick_params(length=0)
