@@ -843,10 +843,10 @@ def show_likeness(picture, maps, index, alt):
     show(figure, alt, photographs=True)
 
 
-def show_shares(panels, alt, total, xlabel, height=3.4, above=1.3):
+def show_shares(panels, alt, total, xlabel, height=3.4, above=1.3, levels=None):
     """Counts out of `total`, as bars under an example. `panels`: {title: (picture, {label: count})}, the same labels in all.
 
-    `height`, `above`: how high the bars and the examples are, in inches.
+    `height`, `above`: how high the bars and the examples are, in inches. `levels`: {title: x} of vertical lines.
     """
     figure, axes = plt.subplots(
         2, len(panels), figsize=(11, height + above), squeeze=False, sharey="row", height_ratios=[above, height]
@@ -858,6 +858,8 @@ def show_shares(panels, alt, total, xlabel, height=3.4, above=1.3):
         below.barh(list(counts), total, color="#E6E6E0", height=0.66)
         drawn = below.barh(list(counts), list(counts.values()), color=SLATE, height=0.66)
         below.bar_label(drawn, padding=4, fontsize=10)
+        if levels:
+            below.axvline(levels[title], color=COLOURS["query"], linestyle=":", linewidth=2)
         below.set(xlim=(0, total), xlabel=xlabel)
         below.tick_params(axis="y", length=0)
     axes[1, 0].invert_yaxis()
