@@ -152,7 +152,7 @@ def show_planes(pixel_values, alt):
             axis.text(column, row, f"{round(float(number), 1) + 0.0:.1f}", ha="center", va="center", color=ink, fontsize=8)
     for axis in axes.flat:
         axis.set(xlabel="column (pixels)", ylabel="row (pixels)")
-    show(figure, alt, photographs=True)
+    show(figure, alt)
 
 
 def show_maps(
@@ -821,7 +821,7 @@ def show_grids(picture, grids, alt):
             frame(axis, *divmod(index, side))
         axis.set_title(title)
         axis.axis("off")
-    show(figure, alt, photographs=True)
+    show(figure, alt)
 
 
 def show_likeness(picture, maps, index, alt):
