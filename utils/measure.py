@@ -134,14 +134,16 @@ def pairs_without_edges(pixels, patch):
 def looks_by_step(weights, reach):
     """How much a patch looks at the one so many rows further down and columns to the right, in equal shares of the tokens.
 
-    Attention (scenes, heads, patches, tokens) -> the mean of all patches that have one there, (heads, steps, steps)
+    Attention (scenes, heads, patches, tokens) -> the mean of all patches that have one there, (heads, steps, steps); where
+    none has one, 0
     """
     patches, tokens = weights.shape[-2:]
     side = round(patches**0.5)
     grid = tokens * weights[..., :patches].mean(dim=0).unflatten(-1, (side, side)).unflatten(1, (side, side))
     steps = torch.zeros(len(grid), 2 * reach + 1, 2 * reach + 1)
-    for down in range(-reach, reach + 1):
-        for right in range(-reach, reach + 1):
+    furthest = min(reach, side - 1)
+    for down in range(-furthest, furthest + 1):
+        for right in range(-furthest, furthest + 1):
             rows = torch.arange(max(0, -down), min(side, side - down))
             columns = torch.arange(max(0, -right), min(side, side - right))
             there = grid[:, rows[:, None], columns, rows[:, None] + down, columns + right]  # (heads, rows, columns)
@@ -887,7 +889,8 @@ def things_told(caption):
     counts = Counter()
     for part in caption.partition(" on ")[0].replace(" and ", ", ").split(", "):
         number, _, form = part.partition(" ")
-        counts[form if number in ("a", "an") else english.singular_noun(form) or form] += things_named(part)
+        if form:  # a model that has learned little may write anything
+            counts[form if number in ("a", "an") else english.singular_noun(form) or form] += things_named(part)
     return counts
 
 
