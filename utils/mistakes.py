@@ -5,7 +5,6 @@ and the tests plant every one and watch it being caught. A stage's mistakes take
 """
 
 import copy
-import dataclasses
 import functools
 import inspect
 from collections.abc import Callable
@@ -339,7 +338,7 @@ def unfolded_and_reshaped(block, pixel_values):
 
 
 WITHOUT_BIAS = EMBEDDINGS[0].wrong.changes[0]
-EMBEDDINGS_BY_HAND = [dataclasses.replace(mistake, stage="embeddings by hand") for mistake in EMBEDDINGS] + [
+EMBEDDINGS_BY_HAND = [replace(mistake, stage="embeddings by hand") for mistake in EMBEDDINGS] + [
     Mistake("embeddings by hand", name, sentence, "generic", wrong)
     for name, sentence, wrong in [
         ("bare product", "neither the bias nor the position vectors are added",
@@ -421,10 +420,13 @@ ATTENTION = [
 
 
 # stage "mean distance": (weights (patches, patches),) -> (patches)
-def distances(weights, p=2):
+def places_of(weights):
     line = torch.arange(round(len(weights) ** 0.5)).float()
-    places = torch.cartesian_prod(line, line)
-    return torch.cdist(places, places, p=p)
+    return torch.cartesian_prod(line, line)
+
+
+def distances(weights, p=2):
+    return torch.cdist(places_of(weights), places_of(weights), p=p)
 
 
 MEAN_DISTANCE = [
@@ -438,6 +440,18 @@ MEAN_DISTANCE = [
          lambda weights: (weights * distances(weights)).mean(dim=-1)),
         ("over those that look", "the sum runs over the patches that look (dim=0); each row belongs to one that looks (dim=-1)",
          lambda weights: (weights * distances(weights)).sum(dim=0)),
+        ("root of squares", "the squares of the distances are averaged before the root; average the distances themselves",
+         lambda weights: (weights * distances(weights) ** 2).sum(dim=-1).sqrt()),
+        ("to the mean place", "the distance is measured to the mean place of the look; average the distances themselves",
+         lambda weights: (weights @ places_of(weights) - places_of(weights)).norm(dim=-1)),
+        ("numbers subtracted", "the patches' numbers are subtracted; each patch needs its row and its column",
+         lambda weights: (weights * (torch.arange(len(weights))[:, None] - torch.arange(len(weights))).abs()).sum(dim=-1)),
+        ("one mean", "all patches are averaged, too; each patch keeps a distance of its own",
+         lambda weights: (weights * distances(weights)).sum(dim=-1).mean()),
+        ("one sum", "all patches are added up, too; each patch keeps a distance of its own",
+         lambda weights: (weights * distances(weights)).sum()),
+        ("matrices multiplied", "weights and distances are multiplied as matrices (@); each weight belongs to one distance (*)",
+         lambda weights: weights @ distances(weights)),
     ]
 ]  # fmt: skip
 
@@ -482,94 +496,53 @@ WITHOUT_HEAD = [
          lambda block, x, head: with_zeros(block, x, "out_proj.weight", ALL, slice(head, None, block.heads))),
         ("bias subtracted", "out_proj's bias is subtracted along with what the head contributes",
          lambda block, x, head: silenced(block, x, "values", ALL, head) - block.out_proj.bias),
+        ("a place silent", "one place of every head's values is zero; the heads are axis 1, the places the last",
+         lambda block, x, head: silenced(block, x, "values", ..., head)),
+        ("a picture silent", "all values of one picture are zero; the heads are axis 1, axis 0 is the batch",
+         lambda block, x, head: silenced(block, x, "values", head % len(x))),
+        ("input cut", "some of the input's numbers are zero; every head reads the full vector",
+         lambda block, x, head: block(x.index_fill(-1, torch.arange(x.shape[-1])[numbers_of(block, head)], 0))),
+        ("output cut", "some of the block's own numbers are zero; behind out_proj every head has a say in all of them",
+         lambda block, x, head: block(x).index_fill(-1, torch.arange(x.shape[-1])[numbers_of(block, head)], 0)),
+        ("no out_proj", "the head is silent, but out_proj is missing",
+         lambda block, x, head: siglip.merge_heads(mixed_heads(block, x).index_fill(1, torch.tensor(head), 0))),
+        ("rows subtracted", "the head's result is multiplied with rows of out_proj's weight; it meets its columns",
+         lambda block, x, head: block(x) - mixed_heads(block, x)[:, head] @ block.out_proj.weight[numbers_of(block, head)]),
     ]
 ]  # fmt: skip
 
 
-# stages "mended head": (AttentionHead, x) -> its result, "mended attention": (MultiHeadAttention, x) -> its result
-def mixed_by(weigh):
-    """A function of (queries, keys, values) that mixes the values by what `weigh(scores, queries)` makes of undivided scores."""
-    return lambda queries, keys, values: weigh(queries @ keys.transpose(-1, -2), queries) @ values
-
-
-def divided(scores, queries):
-    return scores / queries.shape[-1] ** 0.5
-
-
-def shares_of_all(scores, queries):
-    large = divided(scores, queries).exp()
-    return large / large.sum()
-
-
-ATTENDED = [  # what goes wrong between the projections and the result
-    ("not scaled", "the scores are not divided by sqrt(head width)", mixed_by(lambda s, q: s.softmax(-1))),
-    ("scaled twice", "the scores are divided by the head width, not by its square root",
-     mixed_by(lambda s, q: (s / q.shape[-1]).softmax(-1))),
-    ("times the root", "the scores are multiplied by sqrt(head width) instead of divided by it",
-     mixed_by(lambda s, q: (s * q.shape[-1] ** 0.5).softmax(-1))),
+# stages "mended head" and "mended attention": the same, with what goes wrong when a learner writes or mends them
+EITHER_BY_HAND = [
+    ("times the root", "the scores are multiplied by sqrt(head width) instead of divided by it", (SCALE, "queries.shape[-1] ** 0.5")),
     ("root of the tokens", "the scores are divided by sqrt(number of tokens) instead of sqrt(head width)",
-     mixed_by(lambda s, q: (s / q.shape[-2] ** 0.5).softmax(-1))),
+     (SCALE, "queries.shape[-2] ** -0.5")),
     ("weights divided", "the weights are divided, not the scores: the division comes before the softmax",
-     mixed_by(lambda s, q: s.softmax(-1) / q.shape[-1] ** 0.5)),
-    ("softmax over queries", "the softmax runs over the queries (dim=-2); each query's weights must sum to one (dim=-1)",
-     mixed_by(lambda s, q: divided(s, q).softmax(-2))),
+     (SCALE, "1"), (WEIGHTED, f"{WEIGHTED} * queries.shape[-1] ** -0.5")),
     ("softmax over the batch", "the softmax runs over the first axis (dim=0), which is the batch; the keys are the last (dim=-1)",
-     mixed_by(lambda s, q: divided(s, q).softmax(0))),
-    ("no softmax", "the scores themselves are taken as weights: the softmax is missing", mixed_by(divided)),
-    ("never summed", "the powers of e aren't divided by the sum of their row", mixed_by(lambda s, q: divided(s, q).exp())),
+     (SOFTMAX, "scores.softmax(dim=0)")),
+    ("never summed", "the powers of e aren't divided by the sum of their row", (SOFTMAX, "scores.exp()")),
     ("one sum for all", "the powers of e are divided by the sum of them all; each row has a sum of its own (dim=-1)",
-     mixed_by(shares_of_all)),
-    ("queries and keys exchanged", "queries and keys are exchanged", lambda q, k, v: siglip.attend(k, q, v)),
-    ("keys and values exchanged", "keys and values are exchanged", lambda q, k, v: siglip.attend(q, v, k)),
-    ("keys mixed", "the keys are averaged; it is the values that a token hands over", lambda q, k, v: siglip.attend(q, k, k)),
-    ("weights transposed", "the weights are right but transposed: a row must belong to the token that looks, not to the one looked at",
-     lambda q, k, v: siglip.attention_weights(q, k).transpose(-1, -2) @ v),
+     (SOFTMAX, "scores.exp() / scores.exp().sum()")),
+    ("keys mixed", "the keys are averaged; it is the values that a token hands over",
+     (WEIGHTED, "attention_weights(queries, keys) @ keys")),
 ]  # fmt: skip
-
-
-def in_head(wrong):
-    return lambda head, x: wrong(head.q_proj(x), head.k_proj(x), head.v_proj(x))
-
-
-def in_block(wrong, project=True):
-    """A block's result with `wrong` in the place of `attend`; `project`: by out_proj, too."""
-
-    def result(block, x):
-        projections = block.q_proj, block.k_proj, block.v_proj
-        merged = siglip.merge_heads(wrong(*(siglip.split_heads(linear(x), block.heads) for linear in projections)))
-        return block.out_proj(merged) if project else merged
-
-    return result
-
-
-MENDED_HEAD = [Mistake("mended head", name, sentence, "generic", in_head(wrong)) for name, sentence, wrong in ATTENDED]
-MENDED_HEAD += [
-    Mistake("mended head", "divided by sqrt(width)", "the scores are divided by sqrt(width) instead of sqrt(head width)", "generic",
-            lambda head, x: in_head(mixed_by(lambda s, q: (s / x.shape[-1] ** 0.5).softmax(-1)))(head, x)),
-    Mistake("mended head", "only weights", "the weights are returned; the values are still to be averaged with them", "generic",
-            in_head(lambda q, k, v: siglip.attention_weights(q, k))),
-    Mistake("mended head", "number by number", "queries, keys and values are multiplied number by number (*); a score is a dot product (@)",
-            "generic", in_head(lambda q, k, v: divided(q * k, q).softmax(-1) * v)),
+MENDED_HEAD = [replace(mistake, stage="mended head") for mistake in ATTENTION_HEAD] + [
+    Mistake("mended head", name, sentence, "generic", Edit(siglip.AttentionHead, *changes))
+    for name, sentence, *changes in [
+        *EITHER_BY_HAND,
+        ("only weights", "the weights are returned; the values are still to be averaged with them",
+         (WEIGHTED, "attention_weights(queries, keys)")),
+        ("number by number", "queries, keys and values are multiplied number by number (*); a score is a dot product (@)",
+         (QK, "queries * keys"), (WEIGHTED, "attention_weights(queries, keys) * values")),
+    ]
 ]  # fmt: skip
-MENDED_ATTENTION = [
-    Mistake("mended attention", name, sentence, "generic", in_block(wrong)) for name, sentence, wrong in ATTENDED
-]
-MENDED_ATTENTION += [
-    Mistake("mended attention", name, sentence, "generic", wrong)
-    for name, sentence, wrong in [
-        ("divided by sqrt(width)", "the scores are divided by sqrt(width) instead of sqrt(head width)",
-         lambda b, x: in_block(mixed_by(lambda s, q: (s / x.shape[-1] ** 0.5).softmax(-1)))(b, x)),
-        ("divided by sqrt(heads)", "the scores are divided by sqrt(number of heads) instead of sqrt(head width)",
-         lambda b, x: in_block(mixed_by(lambda s, q: (s / b.heads**0.5).softmax(-1)))(b, x)),
+MENDED_ATTENTION = [replace(mistake, stage="mended attention") for mistake in ATTENTION] + [
+    Mistake("mended attention", name, sentence, "generic", Edit(siglip.MultiHeadAttention, *changes))
+    for name, sentence, *changes in [
+        *EITHER_BY_HAND,
         ("divided by the width", "the scores are divided by the width; it is the square root of the head width",
-         lambda b, x: in_block(mixed_by(lambda s, q: (s / x.shape[-1]).softmax(-1)))(b, x)),
-        ("softmax over heads", "the softmax runs over the heads (dim=1); each query's weights must sum to one (dim=-1)",
-         in_block(mixed_by(lambda s, q: divided(s, q).softmax(1)))),
-        ("no out_proj", "the last linear layer, out_proj, is missing", in_block(siglip.attend, project=False)),
-        ("merged without transpose", "the heads are merged without transposing them back: tokens and heads mix",
-         lambda b, x: b.out_proj(mixed_heads(b, x).reshape(x.shape))),
-        ("one wide head", "there is one head as wide as the model instead of several narrow ones",
-         lambda b, x: b.out_proj(siglip.attend(b.q_proj(x), b.k_proj(x), b.v_proj(x)))),
+         (MIXED, f"queries = queries * queries.shape[-1] ** -0.5 / self.heads; {MIXED}")),
     ]
 ]  # fmt: skip
 
@@ -603,47 +576,6 @@ MERGE_HEADS = [
          lambda x: x.transpose(1, 2).reshape(len(x) * x.shape[2], -1)),
     ]
 ]  # fmt: skip
-
-WITHOUT_HEAD += [
-    Mistake("without head", name, sentence, "generic", wrong)
-    for name, sentence, wrong in [
-        ("a place silent", "one place of every head's values is zero; the heads are axis 1, the places the last",
-         lambda block, x, head: silenced(block, x, "values", ..., head)),
-        ("a picture silent", "all values of one picture are zero; the heads are axis 1, axis 0 is the batch",
-         lambda block, x, head: silenced(block, x, "values", head % len(x))),
-        ("input cut", "some of the input's numbers are zero; every head reads the full vector",
-         lambda block, x, head: block(x.index_fill(-1, torch.arange(x.shape[-1])[numbers_of(block, head)], 0))),
-        ("output cut", "some of the block's own numbers are zero; behind out_proj every head has a say in all of them",
-         lambda block, x, head: block(x).index_fill(-1, torch.arange(x.shape[-1])[numbers_of(block, head)], 0)),
-        ("no out_proj", "the head is silent, but out_proj is missing",
-         lambda block, x, head: siglip.merge_heads(mixed_heads(block, x).index_fill(1, torch.tensor(head), 0))),
-        ("rows subtracted", "the head's result is multiplied with rows of out_proj's weight; it meets its columns",
-         lambda block, x, head: block(x) - mixed_heads(block, x)[:, head] @ block.out_proj.weight[numbers_of(block, head)]),
-    ]
-]  # fmt: skip
-
-MEAN_DISTANCE += [
-    Mistake("mean distance", name, sentence, "generic", wrong)
-    for name, sentence, wrong in [
-        ("root of squares", "the squares of the distances are averaged before the root; average the distances themselves",
-         lambda weights: (weights * distances(weights) ** 2).sum(dim=-1).sqrt()),
-        ("to the mean place", "the distance is measured to the mean place of the look; average the distances themselves",
-         lambda weights: (weights @ places_of(weights) - places_of(weights)).norm(dim=-1)),
-        ("numbers subtracted", "the patches' numbers are subtracted; each patch needs its row and its column",
-         lambda weights: (weights * (torch.arange(len(weights))[:, None] - torch.arange(len(weights))).abs()).sum(dim=-1)),
-        ("one mean", "all patches are averaged, too; each patch keeps a distance of its own",
-         lambda weights: (weights * distances(weights)).sum(dim=-1).mean()),
-        ("one sum", "all patches are added up, too; each patch keeps a distance of its own",
-         lambda weights: (weights * distances(weights)).sum()),
-        ("matrices multiplied", "weights and distances are multiplied as matrices (@); each weight belongs to one distance (*)",
-         lambda weights: weights @ distances(weights)),
-    ]
-]  # fmt: skip
-
-
-def places_of(weights):
-    line = torch.arange(round(len(weights) ** 0.5)).float()
-    return torch.cartesian_prod(line, line)
 
 
 # stage "MLP": (MLP, x) -> shape of x
