@@ -20,13 +20,14 @@ html_title = project
 html_copy_source = html_show_sourcelink = html_show_sphinx = html_show_copyright = False
 html_static_path = ["static"]
 html_css_files = ["site.css"]
-html_js_files = ["site.js"]
 html_theme_options = {"header_links_before_dropdown": 0, "header_dropdown_text": "All pages", "footer_end": []}
 html_theme_options |= {"show_prev_next": False, "pygments_dark_style": "github-dark"}  # notebooks link on by themselves
 html_context = {"default_mode": "auto"}
 html_sidebars = {"**": []}  # the text needs the width
 ROOT = Path(__file__).parents[1]
 PAGES = [path.relative_to(ROOT) for place in PLACES for path in sorted(ROOT.glob(place))]
+LESSONS = [path for path in PAGES if path.suffix == ".ipynb" and not path.stem.startswith("00")]
+html_js_files = [("site.js", {"data-lessons": len(LESSONS)})]
 
 
 def add_contents(app, page, source):

@@ -47,7 +47,7 @@ class RoundsOtherwise(TorchDispatchMode):
     def move(self, result):
         if result.dtype != torch.float32:
             return result
-        moved = result + result * 3e-7 * torch.sin(result * 1e7 + self.phase)
+        moved = result + result * 5e-7 * torch.sin(result * 1e7 + self.phase)
         return torch.where(result.abs() < 1e30, moved, result)  # what hides a token in a mask is lower still
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):

@@ -195,8 +195,7 @@ def show_maps(
         axis.set_ylabel(ylabel)
         if framed:
             row, column = framed[title]
-            for edge, width in (("white", 5), (COLOURS["query"], 2.5)):
-                axis.add_patch(plt.Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, edgecolor=edge, linewidth=width))
+            frame(axis, row - 0.5, column - 0.5)
         for seam in seams:
             axis.axhline(seam - 0.5, color="white", linewidth=0.8)
             axis.axvline(seam - 0.5, color="white", linewidth=0.8)
@@ -437,9 +436,7 @@ def show_looks(picture, looks, alt, full=None, label="share of attention", large
         for colour, width in ((INK, 5), (COLOURS["key"], 2))[not edged :]:
             axis.contour(strong, [0.5], extent=(0, wide, 0, high), colors=[colour], linewidths=width)
         if index is not None:
-            row, column = divmod(index, wide)
-            for colour, width in (("white", 5), (COLOURS["query"], 2.5)):
-                axis.add_patch(plt.Rectangle((column, row), 1, 1, fill=False, edgecolor=colour, linewidth=width, zorder=3))
+            frame(axis, *divmod(index, wide))
         axis.set_title(f"{title}\nlargest: {grid.max():.{digits}%}" if largest else title)
     equal, full = 1 / grid.size, full or 10 / grid.size
     lamp = plt.cm.ScalarMappable(PowerNorm(0.5, equal, full), LAMP)
@@ -748,9 +745,9 @@ def show_pictured_lines(panels, alt, xlabel, ylabel, limits, mark=None):
     show(figure, alt, photographs=True)  # a palette of 256 colours would change the pictures' own
 
 
-def show_swarm(places, alt, title, xlabel, step=0.042):
+def show_swarm(places, alt, title, xlabel):
     """Pictures along an axis, piled up where they meet. `places`: [(PIL image, x, whether to mark it)]."""
-    piles = {}
+    step, piles = 0.042, {}
     for picture, x, marked in sorted(places, key=lambda place: place[1]):
         piles.setdefault(round(x / step), []).append((picture, marked))
     highest = max(map(len, piles.values()))
@@ -802,10 +799,10 @@ def show_film(pictures, right, said, alt):
     show(figure, alt, photographs=True)
 
 
-def frame(axis, row, column, colour="query", side=1):
+def frame(axis, row, column):
     """A frame round one patch of a picture whose axes count patches."""
-    for drawn, width in (("white", 5), (COLOURS[colour], 2.5)):
-        axis.add_patch(plt.Rectangle((column, row), side, side, fill=False, edgecolor=drawn, linewidth=width, zorder=3))
+    for colour, width in (("white", 5), (COLOURS["query"], 2.5)):
+        axis.add_patch(plt.Rectangle((column, row), 1, 1, fill=False, edgecolor=colour, linewidth=width, zorder=3))
 
 
 def show_grids(picture, grids, alt):
@@ -896,13 +893,13 @@ def show_attempt(function, given, right, alt):
         show_images(pictures, alt, columns=2)
 
 
-def show_spreads(panels, alt, xlabel, ylabel, height=3.6, bottom=0):
+def show_spreads(panels, alt, xlabel, ylabel):
     """Curves with the spread of several draws: a dot is their mean, a bar goes from the lowest to the highest.
 
     `panels`: {title: {label: {x: [numbers]}}}, the same x in all, drawn at equal distances; side by side with the same axis.
     """
     styles = STYLES[:4] + STYLES[5:]  # without the second blue
-    figure, axes = plt.subplots(1, len(panels), figsize=(11, height), squeeze=False, sharey=True)
+    figure, axes = plt.subplots(1, len(panels), figsize=(11, 3.6), squeeze=False, sharey=True)
     for axis, (title, curves) in zip(axes[0], panels.items()):
         ticks = list(next(iter(curves.values())))
         for index, ((label, numbers), (colour, line, shape)) in enumerate(zip(curves.items(), styles)):
@@ -918,7 +915,7 @@ def show_spreads(panels, alt, xlabel, ylabel, height=3.6, bottom=0):
         places = dict(loc="center left", bbox_to_anchor=(1, 0.5))
         axis.legend([handles[i] for i in order], [labels[i] for i in order], **places)
     axes[0, 0].set_ylabel(ylabel)
-    axes[0, 0].set_ylim(bottom=bottom)
+    axes[0, 0].set_ylim(bottom=0)
     show(figure, alt)
 
 
@@ -954,9 +951,9 @@ def show_masks(masks, names, groups, alt):
     show(figure, alt)
 
 
-def show_grouped_bars(bars, alt, title, ylabel, height=3.4):
+def show_grouped_bars(bars, alt, title, ylabel):
     """Bars in groups, a group for each label. `bars`: {what a bar of a group is: {label: number}}, the same labels in all."""
-    figure, axis = plt.subplots(figsize=(11, height))
+    figure, axis = plt.subplots(figsize=(11, 3.4))
     labels, width = list(next(iter(bars.values()))), 0.84 / len(bars)
     for index, ((name, numbers), colour) in enumerate(zip(bars.items(), (SLATE, PALE_SLATE, INK, "#B8B8B8"))):
         places = np.arange(len(labels)) + width * (index - (len(bars) - 1) / 2)
@@ -983,13 +980,13 @@ def show_answers(panels, right, alt):
     show(figure, alt, photographs=True)
 
 
-def show_ways(pictures, panels, alt, total, xlabel, height=1.15):
+def show_ways(pictures, panels, alt, total, xlabel):
     """Counts out of `total`, as bars beside what was shown. `pictures`: {way: PIL image}, a row for each.
 
     `panels`: {question: {group: a count for each way}}, the same groups in all, at most two; a bar for each group.
     """
     rows = len(pictures)
-    figure = plt.figure(figsize=(11, height * rows + 0.9))
+    figure = plt.figure(figsize=(11, 1.15 * rows + 0.9))
     grid = figure.add_gridspec(rows, 1 + len(panels), width_ratios=[1.5, *len(panels) * [1]])
     for row, (way, picture) in enumerate(pictures.items()):
         axis = figure.add_subplot(grid[row, 0])
@@ -1044,13 +1041,13 @@ def by_kind(kinds):
     return palette[np.asarray(kinds) % len(palette)]
 
 
-def label_ends(axis, apart=0.1):
+def label_ends(axis):
     """Write each line's label at its right end, in its colour; labels that would touch are moved upwards."""
     to_axes = axis.transScale + axis.transLimits
     ends = [(*to_axes.transform((line.get_xdata()[-1], line.get_ydata()[-1])), line) for line in axis.get_lines()]
     lowest = -1
     for right, height, line in sorted(ends, key=lambda end: end[1]):
-        lowest = max(height, lowest + apart)
+        lowest = max(height, lowest + 0.1)
         style = {"color": line.get_color(), "weight": "bold", "va": "center", "transform": axis.transAxes}
         axis.text(right + 0.01, lowest, line.get_label(), **style)
 
