@@ -20,7 +20,7 @@ from transformers import SiglipVisionConfig
 
 RECORD = Path(__file__).with_suffix(".json")
 SHOTS, SEEDS = (1, 2, 5, 10), (0, 1, 2)
-# What each way trains besides the names' vectors: (steps, rate). In the controls, steps, rate or names differ.
+# What each way trains besides the names' vectors: (steps, rate). In the controls, steps, rate or the names' rate differ.
 TRAINED = {"names": (100, 3e-3), "head": (100, 1e-3), "LoRA": (20, 3e-3), "full": (20, 3e-4)}
 CONTROLS = {
     "full, rate 2e-3": (20, 2e-3),
@@ -30,7 +30,7 @@ CONTROLS = {
     "LoRA, 60 steps": (60, 3e-3),
     "names, 60 steps": (60, 3e-3),
     "head, 60 steps": (60, 1e-3),
-    "head, names frozen": (100, 1e-3),
+    "head, names frozen": (100, 1e-3, 0.0),
 }
 
 
@@ -78,7 +78,7 @@ class Bench:
         scores["linear probe"] = fit_linear_probe(seen, targets)(self.vectors[test])
         return [dict(way=way, shots=shots, seed=seed, new=self.share(score, test)) for way, score in scores.items()]
 
-    def trained(self, way, steps, rate, shots, seed):
+    def trained(self, way, how, shots, seed):
         """-> shares named right of new and of old things, and seconds of training"""
         kind = way.split(",")[0]
         learn, test = own.split(self.labels, shots, seed)
@@ -87,8 +87,7 @@ class Bench:
         eye, inputs = seen.get(kind, (tower, self.pixels))
         means = own.class_means(self.vectors[learn], self.labels[learn])
         namer, start = own.Namer(eye, means, self.scale), time.perf_counter()
-        names_rate = 0.0 if way.endswith("names frozen") else 3e-3
-        loss = own.train_namer(namer, inputs[learn], self.labels[learn], steps, rate, names_rate)
+        loss = own.train_namer(namer, inputs[learn], self.labels[learn], *how)
         seconds = time.perf_counter() - start
         with torch.no_grad():
             scores = torch.cat([namer(some) for some in inputs[test].split(20)])
@@ -97,10 +96,10 @@ class Bench:
 
 
 def jobs():
-    """All trainings, one draw after the other, so that a stopped record is of use. -> (way, steps, rate, shots, seed)"""
+    """All trainings, one draw after the other, so that a stopped record is of use. -> (way, how, shots, seed)"""
     for seed in SEEDS:
-        yield from ((way, *how, shots, seed) for shots in SHOTS for way, how in TRAINED.items())
-    yield from ((way, *how, 10, seed) for way, how in CONTROLS.items() for seed in SEEDS)
+        yield from ((way, how, shots, seed) for shots in SHOTS for way, how in TRAINED.items())
+    yield from ((way, how, 10, seed) for way, how in CONTROLS.items() for seed in SEEDS)
 
 
 def measure_base(pictures=8):
@@ -153,9 +152,9 @@ def main():
     done = {(run["way"], run["shots"], run["seed"]) for run in record["runs"]}
     if not of(record, "class means")[1]:
         record["runs"] += [run for seed in SEEDS for shots in SHOTS for run in bench.frozen(shots, seed)]
-    for way, steps, rate, shots, seed in jobs():
+    for way, how, shots, seed in jobs():
         if (way, shots, seed) not in done:
-            record["runs"].append(bench.trained(way, steps, rate, shots, seed))
+            record["runs"].append(bench.trained(way, how, shots, seed))
             print(record["runs"][-1], flush=True)
             RECORD.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     record["base"] = record["base"] or measure_base()

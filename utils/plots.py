@@ -301,7 +301,7 @@ def show_lines(
 
     A list of y values alone is drawn above 0, 1, 2 and so on.
     `level`: (label, y) of a horizontal line to compare with. `joined`: False for points that do not belong together.
-    `seams`: x of upright lines, where one stage ends and the next begins.
+    `seams`: x of upright lines, where one part ends and the next begins.
     `ticks`: what stands under x = 0, 1, 2 and so on.
     `bottom`: where the axis of y begins if all is above it; `legends`: False for one legend, in the first panel.
     `log_x`: also the x axis in powers, with a mark at each of the x values, which all lines share.
