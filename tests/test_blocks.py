@@ -10,14 +10,7 @@ from utils import mistakes
 from utils.answers import CaptionJudge
 from utils.checks import CheckError, compare
 from utils.gemma import Gemma, GroupedQueryAttention, RMSNorm
-from utils.measure import (
-    at_every_place,
-    clip_loss,
-    count_numbers,
-    mean_distance,
-    pool_in_torchs_order,
-    with_neighbours_swapped,
-)
+from utils.measure import at_every_place, clip_loss, count_numbers, mean_distance, pool_in_torchs_order, with_neighbours_swapped
 from utils.mistakes import CATALOGUE, EQUIVALENT, Edit, explain, put_together
 from utils.parity import random_model
 from utils.siglip import AttentionHead, SigLIP, TrimmedTower, VisionTransformer, merge_heads, sigmoid_loss

@@ -15,7 +15,7 @@ NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 # notebook: (the cell that ends the training, how to read the score, the least it must be)
 TRAININGS = {
     "08_learning": ("the model has not learned", "score(model)", 8),
-    "11_vlm": ("after, own = measure.share_right", "after", 0.08),
+    "11_vlm": ("after, own = speech.share_right", "after", 0.08),
     "13_own_pictures": ('print("LoRA:"', "named_right(scores)", 40),
 }
 

@@ -8,15 +8,12 @@ from utils.measure import (
     best_threshold,
     colour_and_edges,
     count_numbers,
-    covered,
-    describe,
     given,
     in_common,
     is_paper,
     judged,
     kept_inside,
     kinds_of_pairs,
-    kinds_of_words,
     like_our_patch,
     look,
     look_inside,
@@ -24,34 +21,27 @@ from utils.measure import (
     losses_of_linear_namer,
     losses_of_small_namer,
     made_up_attention,
-    paint,
-    percent_by_kind,
     percent_matched,
     pixel_shuffle,
     places_read,
     quarter_means,
     quarters_of_states,
-    random_captions,
     rank_correlation,
     relative_gradients,
     right_tower,
     share_by_quarter,
     shuffled,
     stays,
-    strip,
-    stripes,
-    things_named,
-    three_questions,
     trials_of_towers,
     tried_tower,
-    turn_hue,
     unit_vectors,
     wins,
     without_margin,
 )
-from utils.pictures import captioned_scenes, shrunk, varied
+from utils.pictures import captioned_scenes, covered, paint, shrunk, strip, stripes, three_questions, turn_hue, varied
 from utils.reference import load_vlm
 from utils.siglip import TrimmedTower, VisionTransformer
+from utils.speech import describe, kinds_of_words, percent_by_kind, random_captions, things_named
 from utils.vlm import VisionLanguageModel, load_parts
 
 import numpy as np

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from utils import answers, measure
+from utils import answers, measure, speech
 from utils.errors import LessonError
 from utils.gemma import Gemma
 from utils.pictures import captioned_scenes
@@ -217,11 +217,11 @@ def test_rows_read_the_same_as_in_the_model_and_look_at_nothing_that_is_hidden_f
     with torch.no_grad():
         seen = ours.see(reference.preprocess(image))
         whole = ours.read(seen, ids, prompt)
-    logits, looks = measure.read_and_look(ours, seen, ids, prompt)
+    logits, looks = speech.read_and_look(ours, seen, ids, prompt)
     assert torch.allclose(logits, whole[0, seen.shape[1] + prompt - 1 : -1], atol=1e-4)
     assert looks.shape == (ids.shape[1] - prompt, seen.shape[1]) and looks.min() > 0
     hidden = measure.largest(looks, 19)
-    changed, elsewhere = measure.read_and_look(ours, seen, ids, prompt, hidden)
+    changed, elsewhere = speech.read_and_look(ours, seen, ids, prompt, hidden)
     assert elsewhere[hidden].max() == 0 and elsewhere[~hidden].min() > 0 and not torch.allclose(changed, logits)
 
 
@@ -240,14 +240,14 @@ def test_a_patch_shows_a_thing_if_it_has_another_colour_than_the_corner():
 
 
 def test_a_caption_is_right_to_the_letter_or_not_at_all():
-    assert measure.share_right(["a cat", "a dog", "two cat"], [(None, "a cat"), (None, "a  dog"), (None, "two cats")]) == 1 / 3
+    assert speech.share_right(["a cat", "a dog", "two cat"], [(None, "a cat"), (None, "a  dog"), (None, "two cats")]) == 1 / 3
 
 
 def test_a_merge_that_makes_nothing_is_not_read_and_its_errors_are_its_own():
     def merge(model, seen, token_ids):
         return None
 
-    read = measure.reader_of(merge, None, 3)
+    read = speech.reader_of(merge, None, 3)
     assert read(None, None, None) is None and read.__wrapped__ is merge
 
 
@@ -255,12 +255,12 @@ def test_likeliest_tokens_are_read_with_their_shares():
     tokenizer = load_vlm().tokenizer
     logits = torch.zeros(len(tokenizer))
     logits[5] = 30.0
-    assert measure.likeliest(logits, tokenizer, number=1).endswith(" 100%")
+    assert speech.likeliest(logits, tokenizer, number=1).endswith(" 100%")
 
 
 def test_captions_of_two_things_are_counted_and_so_are_those_that_name_theirs():
     captions = ["a cat and a dog on a red background", "two dogs on a red background", "a dog on a red background"]
-    assert measure.two_and_named(captions, ["cat", "cat", "dog"]) == (2, 2)
+    assert speech.two_and_named(captions, ["cat", "cat", "dog"]) == (2, 2)
 
 
 def test_mean_lengths():
@@ -271,7 +271,7 @@ def test_the_judge_of_tokens_knows_a_right_caption_from_a_false_one(reference):
     model = load_parts(VisionLanguageModel(reference.config, reference.model.model.language_model), reference.model)
     picture, _ = captioned_scenes()[1][0]
     pixels = reference.preprocess(picture)
-    (line,) = measure.describe(model, reference, model.see(pixels).detach())
+    (line,) = speech.describe(model, reference, model.see(pixels).detach())
     right, false = (reference.tokenize("describe", caption) for caption in (line, line.replace("two", "three")))
     judge = answers.TokenJudge(model, pixels, *right)
     assert judge.count_right() == judge.total
@@ -280,35 +280,35 @@ def test_the_judge_of_tokens_knows_a_right_caption_from_a_false_one(reference):
 
 def test_a_caption_tells_of_the_same_things_in_whichever_words():
     line = "a lollipop, a lemon and a lollipop on a gray background"
-    assert measure.things_told(line) == measure.things_told("two lollipops and a lemon on a red background")
-    assert not measure.things_told("sun") and not measure.things_told("")  # a model may write anything
-    assert all(measure.things_told(caption) == vlm.read_caption(caption)[0] for _, caption in captioned_scenes()[1])
-    assert measure.background_told(line) == "a gray background"
-    assert measure.share_right([line, line], [(None, line), (None, "a cat on a gray background")], measure.background_told) == 1
+    assert speech.things_told(line) == speech.things_told("two lollipops and a lemon on a red background")
+    assert not speech.things_told("sun") and not speech.things_told("")  # a model may write anything
+    assert all(speech.things_told(caption) == vlm.read_caption(caption)[0] for _, caption in captioned_scenes()[1])
+    assert speech.background_told(line) == "a gray background"
+    assert speech.share_right([line, line], [(None, line), (None, "a cat on a gray background")], speech.background_told) == 1
 
 
 def test_captions_are_marked_and_so_are_the_moments_of_a_film():
     scenes = [("first", "a cat on a red background"), ("second", "two cats on a red background")]
     captions = ["a cat on a red background", "a cat on a red background"]
-    titles = measure.marked(captions, scenes, (1, 0))
+    titles = speech.marked(captions, scenes, (1, 0))
     assert titles == {
         "✗ a cat on a red background\nright: two cats": "second",
         "✓ a cat on a red background": "first",
     }
-    assert measure.in_one_line(titles) == "✗ a cat on a red background, right: two cats; ✓ a cat on a red background."
-    assert measure.film_title(12, captions, scenes) == "step 12\n50% of the test right,\nbackground: 100%"
+    assert speech.in_one_line(titles) == "✗ a cat on a red background, right: two cats; ✓ a cat on a red background."
+    assert speech.film_title(12, captions, scenes) == "step 12\n50% of the test right,\nbackground: 100%"
 
 
 def test_flagged_words_are_counted_by_kind_with_their_number():
     kinds = ["two", "name", "the rest", "and", "a", "name", "the rest", "a", "colour", "the rest"]
     flags = [True, True, False, False, False, False, False, False, True, False]
-    assert measure.percent_of_words(flags, kinds) == {"name (2)": 50, "a (2)": 0, "two (1)": 100, "and (1)": 0}
-    assert measure.others_changed([flags, flags], kinds) == 2
+    assert speech.percent_of_words(flags, kinds) == {"name (2)": 50, "a (2)": 0, "two (1)": 100, "and (1)": 0}
+    assert speech.others_changed([flags, flags], kinds) == 2
 
 
 def test_likeliest_tokens_of_several_rows_stand_in_lines():
     tokenizer = load_vlm().tokenizer
-    assert len(measure.likeliest(torch.zeros(2, len(tokenizer)), tokenizer).splitlines()) == 2
+    assert len(speech.likeliest(torch.zeros(2, len(tokenizer)), tokenizer).splitlines()) == 2
 
 
 def test_rows_of_the_prefix_may_be_kept_from_looking_too(reference):
@@ -317,14 +317,14 @@ def test_rows_of_the_prefix_may_be_kept_from_looking_too(reference):
         seen = ours.see(reference.preprocess(*(picture for picture, _ in captioned_scenes()[1][:4])))
     prefix = seen.shape[1] + 3
     everything = torch.ones(seen.shape[1], dtype=torch.bool)
-    plain = measure.describe(ours, reference, seen, hidden=everything)
+    plain = speech.describe(ours, reference, seen, hidden=everything)
     nobody, all_rows = torch.zeros(prefix, dtype=torch.bool), torch.ones(prefix, dtype=torch.bool)
-    assert measure.describe(ours, reference, seen, hidden=everything, too=nobody) == plain
-    blind = measure.describe(ours, reference, seen, hidden=everything, too=all_rows)
+    assert speech.describe(ours, reference, seen, hidden=everything, too=nobody) == plain
+    blind = speech.describe(ours, reference, seen, hidden=everything, too=all_rows)
     assert len(set(blind)) == 1, "nothing at all is read of any picture"
     first_alone = torch.stack([everything, *3 * [~everything]])
-    lines = measure.describe(ours, reference, seen, hidden=first_alone, too=all_rows)
-    assert lines[0] == blind[0] and lines[1:] == measure.describe(ours, reference, seen)[1:]
+    lines = speech.describe(ours, reference, seen, hidden=first_alone, too=all_rows)
+    assert lines[0] == blind[0] and lines[1:] == speech.describe(ours, reference, seen)[1:]
 
 
 def test_the_cache_is_measured():

@@ -1,6 +1,5 @@
 """What a mistake does to the answer: how many of the sample drawings the whole model still names right with it."""
 
-from utils.measure import describe
 from utils.mistakes import CATALOGUE, Edit
 from utils.pictures import captioned_scenes, sample_drawings
 from utils.siglip import (
@@ -14,6 +13,7 @@ from utils.siglip import (
     TextTransformer,
     VisionTransformer,
 )
+from utils.speech import describe
 from utils.vlm import added_mask, prefix_mask
 
 import torch

@@ -1,10 +1,8 @@
 """What the notebooks measure, and compare exercises with."""
 
 import functools
-import random
 import time
 import weakref
-from collections import Counter
 from itertools import combinations
 from types import SimpleNamespace
 
@@ -12,16 +10,11 @@ from utils.pictures import our_patch
 from utils.siglip import Encoder, VisionTransformer, attention_weights, split_heads
 from utils.vlm import added_mask, prefix_mask
 
-import inflect
-import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image, ImageDraw
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-
-english = inflect.engine()
 
 
 def spread(weights):
@@ -382,19 +375,6 @@ def judged(logits):
     return named, (logits.diagonal() > 0).sum().item(), refused
 
 
-def covered(pixels, step):
-    """A picture whole, and with a white square of `step` pixels at each place in turn, row after row.
-
-    (1, 3, size, size) -> (1 + places * places, 3, size, size)
-    """
-    places = pixels.shape[-1] // step
-    copies = pixels.repeat(1 + places**2, 1, 1, 1)
-    for index in range(places**2):
-        top, left = (step * number for number in divmod(index, places))
-        copies[1 + index, :, top : top + step, left : left + step] = 1
-    return copies
-
-
 def share_by_quarter(grids):
     """How much of what is positive in each grid lies top left, top right, bottom left, bottom right.
 
@@ -542,67 +522,9 @@ def peak_megabytes(model, pixel_values):
     return memory.peak / 1e6
 
 
-@torch.no_grad()
-def describe(model, reference, seen, prompt="describe", limit=24, hidden=None, too=None):
-    """What a VLM says about many pictures, decoded together. seen (pictures, patches, width) -> a sentence each
-
-    As `utils.vlm.generate` does for one picture. A sentence that has ended is continued until all have, and cut.
-    `hidden`, (patches) or (pictures, patches) of bool: what the rows that predict a word, and they alone, may not look at.
-    `too`, (patches + prompt) of bool: which other rows of the prefix may not, either.
-    """
-    seen = seen.to(model.projector.weight.device)
-    start = reference.tokenize(prompt)[0].to(seen.device)
-    end, gemma, cache, total, said = reference.tokenizer.eos_token_id, model.language_model, None, 0, []
-    new = model.merge(seen, start.expand(len(seen), -1))
-    while len(said) < limit and not (said and (torch.stack(said) == end).any(dim=0).all()):
-        total += new.shape[1]
-        mask = torch.zeros(len(seen), 1, new.shape[1], total, device=seen.device)
-        if hidden is not None:  # the last row predicts the next word
-            rows = torch.zeros(new.shape[1], dtype=torch.bool) if too is None or said else too.clone()
-            rows[-1] = True
-            away = (rows[:, None] & hidden.cpu().unsqueeze(-2)).to(seen.device)  # ([pictures,] rows, patches)
-            mask[:, 0, :, : seen.shape[1]].masked_fill_(away, torch.finfo(mask.dtype).min)
-        positions = torch.arange(total - new.shape[1] + 1, total + 1, device=seen.device)[None]
-        run = gemma(inputs_embeds=new, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True)
-        cache = run.past_key_values
-        said.append((run.last_hidden_state[:, -1] @ gemma.embed_tokens.weight.T).argmax(dim=-1))  # (pictures)
-        new = gemma.embed_tokens(said[-1][:, None])
-    rows = torch.stack(said, dim=1).cpu().tolist()
-    return [reference.decode(row[: row.index(end)] if end in row else row) for row in rows]
-
-
-def things_named(caption):
-    """How many things a caption names: "a cat and two suns on a red background" -> 3."""
-    numbers = {"a": 1, "an": 1, "two": 2, "three": 3}
-    return sum(numbers.get(word, 0) for word in caption.partition(" on ")[0].split())
-
-
-def kinds_of_words(pieces):
-    """What each piece of a caption says, as ["two", " ant", "s", " on", " a", " red", " background"]. -> a kind for each
-
-    A number is an "a" (or "an") or a "two" (or "three"). A name's first piece decides it: the others are among "the rest".
-    """
-    same = {"a": "a", "an": "a", "two": "two", "three": "two", "and": "and", ",": "and"}
-    kinds, words, behind = [], [piece.strip() for piece in pieces], False
-    for word in words:
-        colour = behind and word not in ("a", "background", "")
-        name = kinds and kinds[-1] in ("a", "two") and not behind
-        before = same.get(word) if not behind else None
-        kinds.append(before or ("name" if name else "colour" if colour else "the rest"))
-        behind = behind or word == "on"
-    return kinds
-
-
 def largest(numbers, count):
     """Which are the `count` largest of each row? (rows, columns) -> True and False"""
     return torch.zeros_like(numbers, dtype=torch.bool).scatter(-1, numbers.topk(count, dim=-1).indices, True)
-
-
-def percent_by_kind(flags, kinds):
-    """Of the words of each kind, how many percent are flagged; the mean of shares, too. -> {kind: percent}, names first"""
-    order = ("name", "a", "two", "and", "colour", "the rest")
-    of_kind = {kind: [flag for flag, of in zip(flags, kinds) if of == kind] for kind in order}
-    return {kind: 100 * sum(these) / max(len(these), 1) for kind, these in of_kind.items()}
 
 
 def neighbours_alike(table):
@@ -629,50 +551,6 @@ def smoothness(filters):
     return round(correlation.item(), 1) + 0.0  # never −0
 
 
-def copies(drawing, number, side=3 / 8, other=None):
-    """A white picture with one or two small copies of a drawing on it, each so much of its side wide.
-
-    `other`: the drawing that takes the second copy's place.
-    """
-    size, small = drawing.width, int(side * drawing.width)
-    picture = Image.new("RGB", drawing.size, "white")
-    for copied, (x, y) in list(zip((drawing, other or drawing), ((0.09, 0.09), (0.54, 0.49))))[:number]:
-        picture.paste(copied.resize((small, small)), (round(x * size), round(y * size)))
-    return picture
-
-
-def strip(drawing, number, length=3):
-    """White paper, `length` times as wide as high, with so many copies of a drawing in a row."""
-    high, side = drawing.height, 2 * drawing.height // 3
-    paper, small = Image.new("RGB", (length * high, high), "white"), drawing.resize((side, side))
-    for index in range(number):
-        centre = (2 * index + 1) * length * high // (2 * number)
-        paper.paste(small, (centre - side // 2, (high - side) // 2))
-    return paper
-
-
-def two_of(name):
-    """ "key" -> "two keys"."""
-    return f"two {english.plural(name)}"
-
-
-def three_of(name):
-    """ "key" -> "three keys"."""
-    return f"three {english.plural(name)}"
-
-
-def one_of(name):
-    """ "key" -> "a key", "ant" -> "an ant"."""
-    return english.a(name)
-
-
-def on_paper(picture, colour):
-    """The picture with its white paper in another colour; white inside the drawings stays. -> PIL image"""
-    picture = picture.copy()
-    ImageDraw.floodfill(picture, (0, 0), colour, thresh=60)
-    return picture
-
-
 def losses_of_linear_namer(drawings, step_sizes, steps=100):
     """One linear layer learns, from zeros, to name drawings: its mean loss in the second half of the steps.
 
@@ -694,13 +572,6 @@ def losses_of_linear_namer(drawings, step_sizes, steps=100):
             recorded.append(loss.item())
         losses.append(sum(recorded[steps // 2 :]) / (steps - steps // 2))
     return losses
-
-
-def stripes(size):
-    """Black and white vertical stripes, each eight pixels wide, on a sheet 2 * size wide and 300 high. -> PIL image"""
-    pair = np.repeat([0, 248], 8)  # multiples of 8 stay whole numbers when two pixels become one
-    row = np.tile(pair, size // 8).astype(np.uint8)
-    return Image.fromarray(np.repeat(row[None, :, None], 300, axis=0).repeat(3, axis=2))
 
 
 def like_our_patch(vectors):
@@ -747,31 +618,6 @@ def trials_of_towers(build, pixels):
     return tried, lambda *inputs: right_tower(*inputs, pixels)
 
 
-def turn_hue(drawing, degrees):
-    """The drawing with all its hues turned round the colour circle, and nothing else changed. -> PIL image"""
-    hue, vividness, brightness = drawing.convert("HSV").split()
-    hue = hue.point(lambda level: (level + round(degrees * 256 / 360)) % 256)
-    return Image.merge("HSV", (hue, vividness, brightness)).convert("RGB")
-
-
-def three_questions(drawings, colours):
-    """Groups of pictures whose captions differ in one thing: the name, the colour of the paper, or the number of copies.
-
-    {name: PIL image}, {colour: (red, green, blue)} -> {question: (groups of pictures, groups of captions, one for each)}
-    """
-    one, few = {name: f"a drawing of a {name}" for name in drawings}, list(drawings)[:12]
-    on_colours = [[on_paper(drawings[name], paper) for paper in colours.values()] for name in few]
-    one_and_two = [[copies(drawing, number) for number in (1, 2)] for drawing in drawings.values()]
-    return {
-        f"which thing, of {len(drawings)}?": ([[*drawings.values()]], [[*one.values()]]),
-        f"which colour, of {len(colours)}?": (
-            on_colours,
-            [[f"{one[name]} on a {colour} background" for colour in colours] for name in few],
-        ),
-        "one or two?": (one_and_two, [[one[name], f"a drawing of {two_of(name)}"] for name in drawings]),
-    }
-
-
 def percent_matched(images, texts):
     """How many percent of the images fit their own text best, of those in their group. -> number
 
@@ -779,39 +625,6 @@ def percent_matched(images, texts):
     """
     fits = [(some @ others.T).argmax(dim=1) == torch.arange(len(others)) for some, others in zip(images, texts)]
     return 100 * torch.cat(fits).float().mean().item()
-
-
-def random_captions(there, absent, right, wrong, number=100):
-    """Captions that name `right` of the things that are there and `wrong` of those that aren't, in random order. -> list"""
-    chance, captions = random.Random(0), []
-    for _ in range(number):
-        named = chance.sample(there, right) + chance.sample(absent, wrong)
-        captions.append(english.join([one_of(name) for name in chance.sample(named, len(named))], final_sep=""))
-    return captions
-
-
-def share_right(captions, scenes, part=str):
-    """How many captions are right, to the letter or in a `part` of theirs. [sentences], [(picture, right caption)] -> 0 to 1"""
-    return sum(part(said) == part(truth) for said, (_, truth) in zip(captions, scenes)) / len(scenes)
-
-
-@torch.no_grad()
-def read_and_look(model, seen, token_ids, prompt, hidden=None):
-    """What a VLM's rows say that predict a token of the answer, and where on the picture they look.
-
-    seen (1, patches, width), token ids (1, tokens), how many of them are prompt; `hidden`, (patches) or (rows, patches) of
-    bool: what these rows, and they alone, may not look at.
-    -> logits (rows, vocabulary), attention (rows, patches), the mean of all layers and heads
-    """
-    sequence, patches = model.merge(seen, token_ids), seen.shape[1]
-    rows = slice(patches + prompt - 1, -1)  # the row before a token predicts it; the last row has nothing left to predict
-    may_look = prefix_mask(patches + prompt, sequence.shape[1])
-    if hidden is not None:
-        may_look[rows, :patches] &= ~hidden
-    options = {"position_ids": torch.arange(1, len(may_look) + 1)[None], "output_attentions": True}
-    run = model.language_model(inputs_embeds=sequence, attention_mask=added_mask(may_look), **options)
-    logits = run.last_hidden_state[0, rows] @ model.language_model.embed_tokens.weight.T
-    return logits, torch.cat(run.attentions).mean(dim=(0, 1))[rows, :patches]
 
 
 def on_things(pixels, patch):
@@ -827,42 +640,6 @@ def as_many_others(taken, first, generator):
     """
     luck = torch.rand(taken.shape, generator=generator) + first.float() - 2 * taken.float()
     return largest(luck, int(taken[0].sum()))
-
-
-def reader_of(merge, reads, prompt):
-    """A function of (VLM, what its tower sees, token ids) -> the logits of what `merge` makes of them, or None if nothing.
-
-    The VLM `reads` gives them: it is none of the inputs, which a learner's `merge` may change.
-    """
-
-    def read(model, seen, token_ids):
-        sequence = merge(model, seen, token_ids)
-        if sequence is not None:
-            reader = SimpleNamespace(merge=lambda *_: sequence, language_model=reads.language_model)
-            return type(reads).read(reader, seen, token_ids, prompt)
-
-    read.__wrapped__ = merge  # an error is reported in the learner's own lines
-    return read
-
-
-def paint(drawing, hue):
-    """The drawing in one hue, from 0 to 255; white, grey and black stay as they are. -> PIL image"""
-    _, vividness, brightness = drawing.convert("HSV").split()
-    return Image.merge("HSV", (Image.new("L", drawing.size, hue), vividness, brightness)).convert("RGB")
-
-
-def likeliest(logits, tokenizer, number=3):
-    """The likeliest next tokens, each with its probability in percent. logits (vocabulary) or (rows, vocabulary) -> text"""
-    if logits.dim() == 2:
-        return "\n".join(likeliest(row, tokenizer, number) for row in logits)
-    best = logits.softmax(dim=-1).topk(number)
-    return ", ".join(f"{tokenizer.decode(token)!r} {share:.0%}" for share, token in zip(*best))
-
-
-def two_and_named(captions, names):
-    """How many captions speak of two things, and how many name the thing of their place in `names`. -> two numbers"""
-    two = sum(things_named(caption) == 2 for caption in captions)
-    return two, sum(f" {name} " in caption for caption, name in zip(captions, names))
 
 
 def mean_lengths(kinds):
@@ -882,51 +659,6 @@ def without_margin(grids, mask, down=(0, 1), across=(0, 1)):
         inside[top : rows - top, left : columns - left] = True
         seen[: rows * columns] &= inside.flatten()
     return mask
-
-
-def things_told(caption):
-    """Which things a caption tells of, however it words them. "a sun, a cat and a sun on a red …" -> {"sun": 2, "cat": 1}"""
-    counts = Counter()
-    for part in caption.partition(" on ")[0].replace(" and ", ", ").split(", "):
-        number, _, form = part.partition(" ")
-        if form:  # a model that has learned little may write anything
-            counts[form if number in ("a", "an") else english.singular_noun(form) or form] += things_named(part)
-    return counts
-
-
-def background_told(caption):
-    """ "a cat on a red background" -> "a red background"."""
-    return caption.partition(" on ")[2]
-
-
-def marked(captions, scenes, chosen):
-    """Some captions, each with a mark: is it right? Under a wrong one stands what is. -> {title: picture}"""
-    titles = {}
-    for said, (picture, truth) in ((captions[index], scenes[index]) for index in chosen):
-        titles[f"✓ {said}" if said == truth else f"✗ {said}\nright: {truth.partition(' on ')[0]}"] = picture
-    return titles
-
-
-def in_one_line(titles):
-    """Titles of more than one line, for what describes the whole picture. -> text"""
-    return "; ".join(title.replace("\n", ", ") for title in titles) + "."
-
-
-def film_title(step, captions, scenes):
-    """What stands over the captions of one step of a training: how many are right. -> three lines"""
-    background = share_right(captions, scenes, background_told)
-    return f"step {step}\n{share_right(captions, scenes):.0%} of the test right,\nbackground: {background:.0%}"
-
-
-def percent_of_words(flags, kinds):
-    """As `percent_by_kind`, of the words before the colour alone, rounded. -> {"name (how many there are)": percent}"""
-    percent = percent_by_kind(flags, kinds)
-    return {f"{kind} ({kinds.count(kind)})": round(percent[kind]) for kind in ("name", "a", "two", "and")}
-
-
-def others_changed(ways, kinds):
-    """How many of the words that `percent_of_words` leaves out are flagged, in all `ways` together. [[flag]] -> number"""
-    return sum(flag for flags in ways for flag, kind in zip(flags, kinds) if kind in ("colour", "the rest"))
 
 
 def cache_bytes(text_config, tokens):

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from utils.siglip import read_image
+from utils.speech import two_of
 
 import numpy as np
 import torch
@@ -115,3 +116,83 @@ def captioned_scenes():
     corners = [(index % columns * side, index // columns * side) for index in range(len(captions))]
     scenes = [(sheet.crop((x, y, x + side, y + side)), caption) for (x, y), caption in zip(corners, captions)]
     return scenes[:-TEST_SCENES], scenes[-TEST_SCENES:]
+
+
+def copies(drawing, number, side=3 / 8, other=None):
+    """A white picture with one or two small copies of a drawing on it, each so much of its side wide.
+
+    `other`: the drawing that takes the second copy's place.
+    """
+    size, small = drawing.width, int(side * drawing.width)
+    picture = Image.new("RGB", drawing.size, "white")
+    for copied, (x, y) in list(zip((drawing, other or drawing), ((0.09, 0.09), (0.54, 0.49))))[:number]:
+        picture.paste(copied.resize((small, small)), (round(x * size), round(y * size)))
+    return picture
+
+
+def strip(drawing, number, length=3):
+    """White paper, `length` times as wide as high, with so many copies of a drawing in a row."""
+    high, side = drawing.height, 2 * drawing.height // 3
+    paper, small = Image.new("RGB", (length * high, high), "white"), drawing.resize((side, side))
+    for index in range(number):
+        centre = (2 * index + 1) * length * high // (2 * number)
+        paper.paste(small, (centre - side // 2, (high - side) // 2))
+    return paper
+
+
+def on_paper(picture, colour):
+    """The picture with its white paper in another colour; white inside the drawings stays. -> PIL image"""
+    picture = picture.copy()
+    ImageDraw.floodfill(picture, (0, 0), colour, thresh=60)
+    return picture
+
+
+def stripes(size):
+    """Black and white vertical stripes, each eight pixels wide, on a sheet 2 * size wide and 300 high. -> PIL image"""
+    pair = np.repeat([0, 248], 8)  # multiples of 8 stay whole numbers when two pixels become one
+    row = np.tile(pair, size // 8).astype(np.uint8)
+    return Image.fromarray(np.repeat(row[None, :, None], 300, axis=0).repeat(3, axis=2))
+
+
+def turn_hue(drawing, degrees):
+    """The drawing with all its hues turned round the colour circle, and nothing else changed. -> PIL image"""
+    hue, vividness, brightness = drawing.convert("HSV").split()
+    hue = hue.point(lambda level: (level + round(degrees * 256 / 360)) % 256)
+    return Image.merge("HSV", (hue, vividness, brightness)).convert("RGB")
+
+
+def paint(drawing, hue):
+    """The drawing in one hue, from 0 to 255; white, grey and black stay as they are. -> PIL image"""
+    _, vividness, brightness = drawing.convert("HSV").split()
+    return Image.merge("HSV", (Image.new("L", drawing.size, hue), vividness, brightness)).convert("RGB")
+
+
+def three_questions(drawings, colours):
+    """Groups of pictures whose captions differ in one thing: the name, the colour of the paper, or the number of copies.
+
+    {name: PIL image}, {colour: (red, green, blue)} -> {question: (groups of pictures, groups of captions, one for each)}
+    """
+    one, few = {name: f"a drawing of a {name}" for name in drawings}, list(drawings)[:12]
+    on_colours = [[on_paper(drawings[name], paper) for paper in colours.values()] for name in few]
+    one_and_two = [[copies(drawing, number) for number in (1, 2)] for drawing in drawings.values()]
+    return {
+        f"which thing, of {len(drawings)}?": ([[*drawings.values()]], [[*one.values()]]),
+        f"which colour, of {len(colours)}?": (
+            on_colours,
+            [[f"{one[name]} on a {colour} background" for colour in colours] for name in few],
+        ),
+        "one or two?": (one_and_two, [[one[name], f"a drawing of {two_of(name)}"] for name in drawings]),
+    }
+
+
+def covered(pixels, step):
+    """A picture whole, and with a white square of `step` pixels at each place in turn, row after row.
+
+    (1, 3, size, size) -> (1 + places * places, 3, size, size)
+    """
+    places = pixels.shape[-1] // step
+    copies = pixels.repeat(1 + places**2, 1, 1, 1)
+    for index in range(places**2):
+        top, left = (step * number for number in divmod(index, places))
+        copies[1 + index, :, top : top + step, left : left + step] = 1
+    return copies
