@@ -404,8 +404,8 @@ def what_comes_out():
         first = next(number for number, piece in enumerate(pieces) if len(piece) > 3 and word.startswith(piece))
         x, look = 3.4 + index * 3.0, looks[first].view(side, side)
         axis.imshow(light(scene, beyond_equal(look, 5 / look.numel())), extent=(x, x + 2.8, 0.3, 3.1))
-        label(axis, x + 1.4, 3.32, f"before “{word}”", 19)
-    label(axis, 1.7, 3.32, "the scene", 19)
+        label(axis, x + 1.4, 3.34, f"… {word}", 25)
+    label(axis, 1.7, 3.34, "the scene", 25)
     axis.set(xlim=(0, 12.4), ylim=(0, 4.4))
     save(figure, "what_comes_out")
 
