@@ -27,7 +27,7 @@ html_sidebars = {"**": []}  # the text needs the width
 ROOT = Path(__file__).parents[1]
 PAGES = [path.relative_to(ROOT) for place in PLACES for path in sorted(ROOT.glob(place))]
 LESSONS = [path for path in PAGES if path.suffix == ".ipynb" and not path.stem.startswith("00")]
-html_js_files = [("site.js", {"data-lessons": len(LESSONS)})]
+html_js_files = [("site.js", {"data-lessons": str(len(LESSONS))})]
 
 
 def add_contents(app, page, source):

@@ -1,5 +1,6 @@
 """`make site`: the pages are read offline, from a folder, in light and dark, with a mouse, by keys, or by a screen reader."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,14 +14,26 @@ ROOT = Path(__file__).parents[1]
 READ_BY_AXE = ["index", *(f"notebooks/{PATHS[number].stem}" for number in (0, 3, 7, -1))]
 
 
+def build(folder, packages=""):
+    """All pages, without a warning."""
+    command = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-c", "site", ".", str(folder)]
+    done = subprocess.run(command, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(packages)}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
-    """The folder of pages, built without a warning."""
     folder = tmp_path_factory.mktemp("site")
-    command = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-c", "site", ".", str(folder)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-2000:]
+    build(folder)
     return folder
+
+
+@pytest.mark.slow
+def test_it_is_built_from_what_its_requirements_name(tmp_path):
+    requirements, packages = ROOT / "site" / "requirements.txt", tmp_path / "packages"
+    subprocess.run([sys.executable, "-m", "pip", "install", "-q", "--target", packages, "-r", requirements], check=True)
+    build(tmp_path / "pages", packages)
+    assert {f"{path.stem}.html" for path in PATHS} <= {page.name for page in (tmp_path / "pages" / "notebooks").iterdir()}
 
 
 def soup(page):
