@@ -5,7 +5,6 @@ import copy
 from utils.gemma import GroupedQueryAttention
 from utils.measure import (
     best_named,
-    best_threshold,
     colour_and_edges,
     count_numbers,
     given,
@@ -408,9 +407,3 @@ def test_a_margin_loses_only_patches_that_lie_wholly_in_it():
     tall, wide = without_margin(grids, mask, down=(1, 3), across=(1, 3))
     assert tall.nonzero().flatten().tolist() == [4, 7]
     assert wide.nonzero().flatten().tolist() == [1, 2, 5, 6]
-
-
-def test_the_best_threshold_forgives_a_shift_but_not_a_mixture():
-    low, high = torch.tensor([-5.0, -4.0, -3.0]), torch.tensor([-2.0, -1.0, 7.0])
-    assert best_threshold(low, high) == 6
-    assert best_threshold(high, low) == 3 and best_threshold(low, torch.tensor([-4.5, 0.0])) == 4

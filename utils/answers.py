@@ -64,6 +64,14 @@ class Judge:
         closest = (images @ (self.texts if texts is None else texts).T).argmax(dim=1)
         return [list(self.drawings)[index] for index in closest]
 
+    def count_named(self, images):
+        """How many drawings are closest to their own name. (images, width) -> number"""
+        return sum(map(str.__eq__, self.names(images), self.drawings))
+
+    def count_seen(self, pixels):
+        """How many drawings are named right if these are their pixel values. (drawings, 3, size, size) -> number"""
+        return self.count_named(self.vectors(self.model.vision_model, pixels))
+
     def says(self, mistake=None):
         """The name that each drawing gets while every block of the mistake's kind makes it; None if an error is raised."""
         if mistake not in self.said:

@@ -528,27 +528,11 @@ def largest(numbers, count):
 
 
 def neighbours_alike(table):
-    """Mean cosine of the vectors of two places side by side, and of two that are half a picture or more apart.
-
-    (patches, width) -> two numbers of two decimals
-    """
+    """The mean cosine of the vectors of two places side by side. (patches, width) -> a number of two decimals"""
     side = round(len(table) ** 0.5)
-    number, unit = torch.arange(side * side), F.normalize(table, dim=-1)
-    steps = sum((along[:, None] - along).abs() for along in (number // side, number % side))
-    cosines = unit @ unit.T
-    means = cosines[steps == 1].mean().item(), cosines[steps >= side // 2].mean().item()
-    return tuple(round(mean, 2) + 0.0 for mean in means)  # never −0
-
-
-def smoothness(filters):
-    """The correlation of pixels side by side, in filters whose own mean colour is taken away: about 0 for noise, at most 1.
-
-    (filters, 3, patch, patch) -> a number of one decimal
-    """
-    waves = filters - filters.mean((-2, -1), keepdim=True)
-    left, right = waves[..., :-1], waves[..., 1:]
-    correlation = (left * right).sum() / (left.square().sum() * right.square().sum()).sqrt()
-    return round(correlation.item(), 1) + 0.0  # never −0
+    grid = F.normalize(table, dim=-1).view(side, side, -1)
+    across, down = (grid[:, 1:] * grid[:, :-1]).sum(dim=-1), (grid[1:] * grid[:-1]).sum(dim=-1)
+    return round(torch.cat([across.flatten(), down.flatten()]).mean().item(), 2) + 0.0  # never −0
 
 
 def losses_of_linear_namer(drawings, step_sizes, steps=100):
@@ -670,11 +654,3 @@ def cache_bytes(text_config, tokens):
         run = GemmaModel(text_config)(inputs_embeds=sequence, use_cache=True)
     kept = [part for layer in run.past_key_values.layers for part in (layer.keys, layer.values)]
     return sum(part.nbytes for part in kept)
-
-
-def best_threshold(low, high):
-    """How many numbers lie on the right side of one threshold, the best that there is for these numbers. -> at most all
-
-    low, high: tensors that should lie below it, and above it
-    """
-    return max(((low <= line).sum() + (high > line).sum()).item() for line in torch.cat([low, high]))

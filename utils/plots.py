@@ -877,7 +877,7 @@ def show_clouds(panels, alt, xlabel, level):
         axis.set_yticks(range(len(groups)), list(groups))
         axis.set_ylim(len(groups) - 0.5, -0.5)
         axis.set_title(title)
-    axes[0, 0].legend(loc="upper right")
+    axes[0, 0].legend(loc="lower right", bbox_to_anchor=(1, 0.95), borderaxespad=0)  # above the dots
     axes[-1, 0].set_xlabel(xlabel)
     show(figure, alt)
 
