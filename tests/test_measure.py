@@ -7,7 +7,6 @@ from utils.measure import (
     best_named,
     colour_and_edges,
     count_numbers,
-    given,
     in_common,
     is_paper,
     judged,
@@ -149,14 +148,6 @@ def test_a_look_stays_as_far_as_it_falls_into_its_own_part():
     part = torch.tensor([0, 0, 1, 1])
     looks = torch.tensor([[1.0, 0, 0, 0], [0, 0.5, 0.5, 0], [1, 0, 0, 0], [0, 0, 0, 1]])
     assert stays(looks, pixels, part, 2) == pytest.approx(50)
-
-
-def test_a_drawing_gives_the_shares_that_its_patches_give():
-    """Two rows of two patches, one for each drawing; the last is blank."""
-    pixels = torch.full((1, 3, 4, 4), -1.0)
-    pixels[..., 2:, 2:] = 1
-    looks = torch.tensor([[1.0, 0, 0, 0], [0, 0.5, 0.5, 0], [1, 0, 0, 0], [0, 0, 0, 1]])
-    assert torch.equal(given(looks, pixels, 2)[:3], 100 * looks[:3])
 
 
 def test_what_is_kept_inside_is_the_mean_of_the_patches_asked():

@@ -61,17 +61,6 @@ def kept_inside(looks, drawing, middles):
     return torch.stack([looks[..., at, drawing == drawing[at]].sum(dim=-1) for at in middles]).mean(dim=0)
 
 
-def given(look, pixel_values, patch):
-    """How many percent of its look each drawing of a scene gives to each; the mean of its patches that aren't blank paper.
-
-    look (patches, patches), pixel_values (1, 3, height, width) -> (four that look, four that are looked at)
-    """
-    drawing, _ = quarters(round(len(look) ** 0.5))
-    to = torch.stack([look[:, drawing == index].sum(dim=-1) for index in range(4)], dim=1)  # (patches, drawings)
-    drawn = ~is_paper(pixel_values, patch)[0]
-    return 100 * torch.stack([to[drawn & (drawing == index)].mean(dim=0) for index in range(4)])
-
-
 def wins(fit, right):
     """How often a question's right answer fits better than one of the wrong ones, in percent.
 

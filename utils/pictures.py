@@ -118,15 +118,12 @@ def captioned_scenes():
     return scenes[:-TEST_SCENES], scenes[-TEST_SCENES:]
 
 
-def copies(drawing, number, side=3 / 8, other=None):
-    """A white picture with one or two small copies of a drawing on it, each so much of its side wide.
-
-    `other`: the drawing that takes the second copy's place.
-    """
+def copies(drawing, number, side=3 / 8):
+    """A white picture with one or two small copies of a drawing on it, each so much of its side wide."""
     size, small = drawing.width, int(side * drawing.width)
     picture = Image.new("RGB", drawing.size, "white")
-    for copied, (x, y) in list(zip((drawing, other or drawing), ((0.09, 0.09), (0.54, 0.49))))[:number]:
-        picture.paste(copied.resize((small, small)), (round(x * size), round(y * size)))
+    for x, y in ((0.09, 0.09), (0.54, 0.49))[:number]:
+        picture.paste(drawing.resize((small, small)), (round(x * size), round(y * size)))
     return picture
 
 

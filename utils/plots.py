@@ -384,7 +384,8 @@ def show_bars(panels, alt, ylabel, xlabel="", height=2.6, level=None, stacked=Fa
         if paired:
             axis.legend()
         if level:
-            axis.axhline(level[1], color=COLOURS["query"], linestyle=":", linewidth=2, label=level[0])
+            once = level[0] if index == 0 or not paired else None
+            axis.axhline(level[1], color=COLOURS["query"], linestyle=":", linewidth=2, label=once)
             for number in numbers:  # it stays legible where the line runs through it
                 number.set(bbox={"facecolor": CARD, "edgecolor": "none", "pad": 0}, zorder=4)
             axis.legend()
