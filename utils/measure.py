@@ -97,11 +97,6 @@ def is_paper(pixels, patch):
     return darkest.flatten(1) > 0.9
 
 
-def holds_white(pixels, patch):
-    """Which patches hold at least one white pixel. (pictures, 3, height, width) in [-1, 1] -> (pictures, patches) of bool"""
-    return F.max_pool2d(pixels.amin(dim=1), patch).flatten(1) > 0.9
-
-
 def kinds_of_pairs(pixels, patch):
     """Which pairs of a scene's patches lie in the same drawing, in different drawings, in a drawing and on paper.
 
@@ -117,11 +112,10 @@ def kinds_of_pairs(pixels, patch):
     }
 
 
-def pairs_without_edges(pixels, patch):
-    """`kinds_of_pairs`, of the drawn patches that hold no white pixel; and those that hold some with paper."""
-    pairs, paper, inner = kinds_of_pairs(pixels, patch), is_paper(pixels, patch)[0], ~holds_white(pixels, patch)[0]
-    kinds = {f"{kind}, no white": which & inner[:, None] & (inner | paper) for kind, which in pairs.items()}
-    return kinds | {"a drawing's edge and paper": pairs["a drawing and paper"] & ~inner[:, None]}
+def like_paper(state, paper):
+    """The cosine similarity of each patch with the mean of the paper patches' directions. (1, patches, width) -> (patches)"""
+    unit = F.normalize(state[0], dim=-1)
+    return unit @ F.normalize(unit[paper].mean(dim=0), dim=-1)
 
 
 def looks_by_step(weights, reach):
