@@ -5,7 +5,6 @@ import copy
 from utils.gemma import GroupedQueryAttention
 from utils.measure import (
     best_named,
-    colour_and_edges,
     count_numbers,
     in_common,
     is_paper,
@@ -13,6 +12,7 @@ from utils.measure import (
     kept_inside,
     kinds_of_pairs,
     like_our_patch,
+    like_paper,
     look,
     look_inside,
     losses_by_stage,
@@ -24,12 +24,12 @@ from utils.measure import (
     places_read,
     quarter_means,
     quarters_of_states,
-    rank_correlation,
     relative_gradients,
     right_tower,
     share_by_quarter,
     shuffled,
     stays,
+    strength_of_colour,
     trials_of_towers,
     tried_tower,
     unit_vectors,
@@ -50,27 +50,12 @@ from torch import nn
 from transformers import SiglipVisionConfig, SiglipVisionModel
 
 
-def test_a_rank_correlation_asks_for_the_order_alone():
-    numbers = torch.tensor([1.0, 2, 3, 10])
-    assert rank_correlation(numbers, numbers**3) == pytest.approx(1)
-    assert rank_correlation(numbers, -numbers.log()) == pytest.approx(-1)
-    assert rank_correlation(numbers, torch.tensor([2.0, 4, 1, 3])) == pytest.approx(0)
-
-
 def test_strong_colours_are_those_far_from_grey_and_paper_does_not_count():
     red, grey = torch.tensor([1.0, -1, -1]), torch.zeros(3)
     drawings = torch.ones(3, 3, 20, 20)  # white paper
     drawings[0, :, 5:15, 5:15] = drawings[1, :, 8:12, 8:12] = red[:, None, None]
     drawings[2, :, 5:15, 5:15] = grey[:, None, None]
-    assert colour_and_edges(drawings)["strong colours"].tolist() == [2, 2, 0]
-
-
-def test_a_larger_square_has_no_more_edge_for_its_size_and_a_striped_one_has():
-    drawings = torch.ones(3, 3, 40, 40)
-    drawings[0, :, 10:30, 10:30] = drawings[1, :, 15:25, 15:25] = drawings[2, :, 10:30, 10:30] = -1
-    drawings[2, :, 10:30:4, 10:30] = 0.5
-    large, small, striped = colour_and_edges(drawings)["edges for the size"].tolist()
-    assert large == pytest.approx(small, rel=0.1) and striped > 2 * large
+    assert strength_of_colour(drawings).tolist() == [2, 2, 0]
 
 
 def test_the_pairs_of_a_scene_are_sorted_by_their_drawings_and_paper():
@@ -83,6 +68,12 @@ def test_the_pairs_of_a_scene_are_sorted_by_their_drawings_and_paper():
     assert pairs["same drawing"].nonzero().tolist() == [[0, 5], [5, 0]]
     assert pairs["different drawings"].nonzero().tolist() == [[0, 15], [5, 15], [15, 0], [15, 5]]
     assert pairs["a drawing and paper"].sum() == 3 * 13 and not pairs["a drawing and paper"][paper].any()
+
+
+def test_likeness_with_paper_asks_for_the_direction_alone():
+    state = torch.tensor([[[1.0, 0], [5, 0], [0, 2], [-3, 0]]])  # the first two patches are paper
+    alike = like_paper(state, torch.tensor([True, True, False, False]))
+    assert alike.tolist() == pytest.approx([1, 1, 0, -1])
 
 
 def test_a_strip_is_paper_with_copies_at_equal_distances():

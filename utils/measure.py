@@ -86,11 +86,6 @@ def is_paper(pixels, patch):
     return darkest.flatten(1) > 0.9
 
 
-def holds_white(pixels, patch):
-    """Which patches hold at least one white pixel. (pictures, 3, height, width) in [-1, 1] -> (pictures, patches) of bool"""
-    return F.max_pool2d(pixels.amin(dim=1), patch).flatten(1) > 0.9
-
-
 def kinds_of_pairs(pixels, patch):
     """Which pairs of a scene's patches lie in the same drawing, in different drawings, in a drawing and on paper.
 
@@ -106,11 +101,10 @@ def kinds_of_pairs(pixels, patch):
     }
 
 
-def pairs_without_edges(pixels, patch):
-    """`kinds_of_pairs`, of the drawn patches that hold no white pixel; and those that hold some with paper."""
-    pairs, paper, inner = kinds_of_pairs(pixels, patch), is_paper(pixels, patch)[0], ~holds_white(pixels, patch)[0]
-    kinds = {f"{kind}, no white": which & inner[:, None] & (inner | paper) for kind, which in pairs.items()}
-    return kinds | {"a drawing's edge and paper": pairs["a drawing and paper"] & ~inner[:, None]}
+def like_paper(state, paper):
+    """The cosine similarity of each patch with the mean of the paper patches' directions. (1, patches, width) -> (patches)"""
+    unit = F.normalize(state[0], dim=-1)
+    return unit @ F.normalize(unit[paper].mean(dim=0), dim=-1)
 
 
 def looks_by_step(weights, reach):
@@ -147,27 +141,11 @@ def made_up_attention(block, heads, shared, tokens=6):
     return attention, x, added_mask(prefix_mask(3, tokens)), torch.arange(1, tokens + 1)
 
 
-def colour_and_edges(pixels):
-    """Of drawings on white paper: how strong their colours are, and how much edge they have for their size.
-
-    pixels (drawings, 3, height, width) in [-1, 1] -> {what is measured: (drawings,)}
-    """
-    drawn, grey = pixels.amin(dim=1) < 0.9, pixels.mean(dim=1)
-    area = drawn.sum(dim=(1, 2))
-    strength = (pixels.amax(dim=1) - pixels.amin(dim=1)) * drawn  # 0 for grey, 2 for pure red
-    edge = (grey.diff(dim=1)[..., :-1].abs() + grey.diff(dim=2)[:, :-1].abs()) > 0.2
-    return {"strong colours": strength.sum(dim=(1, 2)) / area, "edges for the size": edge.sum(dim=(1, 2)) / area.sqrt()}
-
-
-def change_of_drawn(before, after):
-    """How far the drawn pixels of drawings on white paper have moved, on average: two (drawings, 3, ...) -> (drawings)"""
-    drawn = before.amin(dim=1) < 0.9
-    return ((after - before).abs().sum(dim=1) * drawn).sum(dim=(1, 2)) / drawn.sum(dim=(1, 2))
-
-
-def rank_correlation(some, others):
-    """Spearman's: 1 if one grows whenever the other does, -1 if it falls, 0 if they have nothing to do with each other."""
-    return torch.corrcoef(torch.stack([numbers.argsort().argsort().float() for numbers in (some, others)]))[0, 1].item()
+def strength_of_colour(pixels):
+    """How strong the colours of drawings on white paper are: 0 for grey, 2 for pure red. (drawings, 3, ...) -> (drawings)"""
+    drawn = pixels.amin(dim=1) < 0.9
+    strength = (pixels.amax(dim=1) - pixels.amin(dim=1)) * drawn
+    return strength.sum(dim=(1, 2)) / drawn.sum(dim=(1, 2))
 
 
 @torch.no_grad()

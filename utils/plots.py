@@ -687,38 +687,13 @@ def show_piles(piles, alt, title, xlabel):
     show(figure, alt, photographs=True)
 
 
-def thumbnails(axis, pictures, places, zoom, down=False, cards=False):
-    """Small PIL images beside an axis: under its foot, or to its left if `down`. `cards`: whether their edges are drawn."""
+def thumbnails(axis, pictures, places, zoom):
+    """Small PIL images on cards under an axis's foot."""
     for place, picture in zip(places, pictures):
         small = OffsetImage(np.asarray(picture.convert("RGB").resize((128, 128))), zoom=zoom)
-        where = (0, place) if down else (place, 0)
-        frame, corner = (axis.get_yaxis_transform(), (1.1, 0.5)) if down else (axis.get_xaxis_transform(), (0.5, 1.1))
-        edge = {"frameon": cards, "bboxprops": {"edgecolor": "#B8B8B8", "linewidth": 0.8}, "pad": 0}
-        axis.add_artist(AnnotationBbox(small, where, xycoords=frame, box_alignment=corner, **edge))
-
-
-def show_alike(matrix, down, along, alt, title, ylabel, xlabel):
-    """How alike pictures are. `matrix` (rows, columns) of cosines; `down`, `along`: PIL images of the rows and of the columns.
-
-    The largest number of each row is framed.
-    """
-    matrix = np.asarray(matrix)
-    figure, axis = plt.subplots(figsize=(8, 7.4))
-    axis.imshow(matrix, cmap="cividis", vmin=0, vmax=1)
-    for (row, column), number in np.ndenumerate(matrix):
-        ink = "black" if number > 0.5 else "white"
-        axis.text(column, row, written(number, 2), ha="center", va="center", color=ink, fontsize=9)
-    for row, column in enumerate(matrix.argmax(axis=1)):
-        corner = column - 0.46, row - 0.46
-        axis.add_patch(plt.Rectangle(corner, 0.92, 0.92, fill=False, edgecolor=COLOURS["query"], linewidth=3))
-    axis.set(xticks=[], yticks=[])
-    axis.set_title(title)
-    axis.set_ylabel(ylabel, labelpad=46)
-    axis.set_xlabel(xlabel, labelpad=46)
-    axis.spines[:].set_visible(False)
-    thumbnails(axis, down, range(len(down)), 0.2, down=True)
-    thumbnails(axis, along, range(len(along)), 0.2)
-    show(figure, alt, photographs=True)  # a palette of 256 colours would change the pictures' own
+        edge = {"bboxprops": {"edgecolor": "#B8B8B8", "linewidth": 0.8}, "pad": 0}
+        foot = {"xycoords": axis.get_xaxis_transform(), "box_alignment": (0.5, 1.1)}
+        axis.add_artist(AnnotationBbox(small, (place, 0), **foot, **edge))
 
 
 def show_pictured_lines(panels, alt, xlabel, ylabel, limits, mark=None):
@@ -741,7 +716,7 @@ def show_pictured_lines(panels, alt, xlabel, ylabel, limits, mark=None):
         axis.set_title(title)
         axis.set_xlabel(xlabel, labelpad=50)
         axis.legend(ncols=2)
-        thumbnails(axis, pictures, range(len(pictures)), min(0.3, 4.6 / len(pictures) / len(panels)), cards=True)
+        thumbnails(axis, pictures, range(len(pictures)), min(0.3, 4.6 / len(pictures) / len(panels)))
     axes[0, 0].set_ylabel(ylabel)
     show(figure, alt, photographs=True)  # a palette of 256 colours would change the pictures' own
 
