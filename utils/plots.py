@@ -956,31 +956,23 @@ def show_answers(panels, right, alt):
     show(figure, alt, photographs=True)
 
 
-def show_ways(pictures, panels, alt, total, xlabel):
-    """Counts out of `total`, as bars beside what was shown. `pictures`: {way: PIL image}, a row for each.
-
-    `panels`: {question: {group: a count for each way}}, the same groups in all, at most two; a bar for each group.
-    """
+def show_ways(pictures, counts, alt, total, title):
+    """Counts out of `total`, as bars beside what was shown. `pictures`: {way: PIL image}, `counts`: {way: number}."""
     rows = len(pictures)
-    figure = plt.figure(figsize=(11, 1.15 * rows + 0.9))
-    grid = figure.add_gridspec(rows, 1 + len(panels), width_ratios=[1.5, *len(panels) * [1]])
+    figure = plt.figure(figsize=(11, 1.15 * rows + 0.7))
+    grid = figure.add_gridspec(rows, 2, width_ratios=[1, 1.4])
     for row, (way, picture) in enumerate(pictures.items()):
         axis = figure.add_subplot(grid[row, 0])
         axis.imshow(np.asarray(picture))
         axis.set(xticks=[], yticks=[])
         axis.set_ylabel(textwrap.fill(way, 12), rotation=0, ha="right", va="center", fontsize=11)
         axis.spines[:].set(visible=True, color="#B8B8B8")
-    for column, (question, groups) in enumerate(panels.items(), start=1):
-        axis, size = figure.add_subplot(grid[:, column]), 0.7 / len(groups)
-        for index, (group, counts) in enumerate(groups.items()):
-            places = np.arange(rows) + size * (index - (len(groups) - 1) / 2)
-            axis.barh(places, total, color="#E6E6E0", height=0.9 * size)
-            colour = (SLATE, PALE_SLATE)[index]
-            drawn = axis.barh(places, counts, color=colour, height=0.9 * size, label=group if column == 1 else None)
-            axis.bar_label(drawn, padding=4, fontsize=10)
-        axis.set(xlim=(0, total), xlabel=xlabel, ylim=(rows - 0.5, -0.5), yticks=[])
-        axis.set_title(question)
-    figure.legend(loc="outside upper right", ncols=len(next(iter(panels.values()))))
+    axis = figure.add_subplot(grid[:, 1])
+    axis.barh(range(rows), total, color="#E6E6E0", height=0.6)
+    drawn = axis.barh(range(rows), [counts[way] for way in pictures], color=SLATE, height=0.6)
+    axis.bar_label(drawn, padding=4, fontsize=12)
+    axis.set(xlim=(0, total), xlabel=f"named right, of {total}", ylim=(rows - 0.5, -0.5), yticks=[])
+    axis.set_title(title)
     show(figure, alt, photographs=True)  # a palette of 256 colours would change the pictures' own
 
 

@@ -186,8 +186,3 @@ def one_of(name):
 def two_of(name):
     """ "key" -> "two keys"."""
     return f"two {english.plural(name)}"
-
-
-def three_of(name):
-    """ "key" -> "three keys"."""
-    return f"three {english.plural(name)}"
