@@ -263,9 +263,8 @@ def test_the_record_has_every_way_and_beats_chance():
         assert len(found) == len(own_record.SEEDS) and min(found) > 0.3, way
 
 
-def test_a_mean_of_the_record_is_over_the_draws_of_one_way():
+def test_percents_of_the_record_are_those_of_one_way():
     runs = [dict(way=way, shots=10, new=new) for way, new in [("head", 0.5), ("full", 0.1), ("head", 0.7)]]
     record = {"runs": [*runs, dict(way="head", shots=5, new=0.3)]}
-    assert own_record.mean(record, "head") == pytest.approx(0.6)
     found = own_record.percents(record, {"a": "head", "b": "full"})
     assert found == {"a": pytest.approx([50, 70]), "b": pytest.approx([10])}

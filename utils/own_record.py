@@ -20,7 +20,7 @@ from transformers import SiglipVisionConfig
 
 RECORD = Path(__file__).with_suffix(".json")
 SHOTS, SEEDS = (1, 2, 5, 10), (0, 1, 2)
-# What each way trains besides the names' vectors: (steps, rate). In the controls, steps, rate or the names' rate differ.
+# What each way trains besides the names' vectors: (steps, rate). In the controls, steps or rate differ.
 TRAINED = {"names": (100, 3e-3), "head": (100, 1e-3), "LoRA": (20, 3e-3), "full": (20, 3e-4)}
 CONTROLS = {
     "full, rate 2e-3": (20, 2e-3),
@@ -30,7 +30,6 @@ CONTROLS = {
     "LoRA, 60 steps": (60, 3e-3),
     "names, 60 steps": (60, 3e-3),
     "head, 60 steps": (60, 1e-3),
-    "head, names frozen": (100, 1e-3, 0.0),
 }
 
 
@@ -130,12 +129,6 @@ def load():
 def of(record, way, what="new", shots=SHOTS):
     """What the record says of a way. -> {shots: a number for each draw}"""
     return {n: [run[what] for run in record["runs"] if (run["way"], run["shots"]) == (way, n)] for n in shots}
-
-
-def mean(record, way, what="new", shots=10):
-    """The mean of what the record says of a way, over its draws."""
-    numbers = of(record, way, what, shots=(shots,))[shots]
-    return sum(numbers) / len(numbers)
 
 
 def percents(record, ways, what="new", shots=10):
