@@ -39,7 +39,7 @@ from utils.measure import (
 from utils.pictures import captioned_scenes, covered, paint, shrunk, strip, stripes, three_questions, turn_hue, varied
 from utils.reference import load_vlm
 from utils.siglip import TrimmedTower, VisionTransformer
-from utils.speech import describe, kinds_of_words, percent_by_kind, random_captions, things_named
+from utils.speech import describe, random_captions, things_named
 from utils.vlm import VisionLanguageModel, load_parts
 
 import numpy as np
@@ -308,17 +308,6 @@ def test_patches_are_hidden_in_the_pictures_for_which_one_asks_and_in_no_others(
     first_alone = torch.stack([~nothing, nothing, nothing])
     lines = describe(model, reference, seen, hidden=first_alone)
     assert lines[1:] == describe(model, reference, seen)[1:] and lines[0] != describe(model, reference, seen)[0]
-
-
-def test_a_captions_words_are_numbers_names_and_a_colour():
-    pieces = ["two", " ant", "s", " and", " a", " trumpet", " on", " a", " red", " background"]
-    kinds = kinds_of_words(pieces)
-    assert [piece for piece, kind in zip(pieces, kinds) if kind in ("a", "two")] == ["two", " a"]
-    assert kinds[:4] == ["two", "name", "the rest", "and"] and kinds.index("a") == 4, "the background's “a” is no number"
-    assert [piece for piece, kind in zip(pieces, kinds) if kind == "name"] == [" ant", " trumpet"]
-    assert [piece for piece, kind in zip(pieces, kinds) if kind == "colour"] == [" red"]
-    found = percent_by_kind([True, False, True, *7 * [False]], kinds)
-    assert found == pytest.approx({"name": 0, "a": 0, "two": 100, "and": 0, "colour": 0, "the rest": 25})
 
 
 def test_a_linear_layer_learns_sooner_with_zero_in_the_middle():

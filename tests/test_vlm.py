@@ -210,7 +210,7 @@ def test_a_vlm_that_is_not_there_is_one_clear_line(monkeypatch):
 # What notebook 11 measures on it
 
 
-def test_rows_read_the_same_as_in_the_model_and_look_at_nothing_that_is_hidden_from_them(reference):
+def test_rows_read_the_same_as_in_the_model(reference):
     ours = load_parts(VisionLanguageModel(reference.config, reference.model.model.language_model), reference.model).eval()
     image, caption = captioned_scenes()[1][3]
     ids, prompt = reference.tokenize("describe", caption)
@@ -220,23 +220,6 @@ def test_rows_read_the_same_as_in_the_model_and_look_at_nothing_that_is_hidden_f
     logits, looks = speech.read_and_look(ours, seen, ids, prompt)
     assert torch.allclose(logits, whole[0, seen.shape[1] + prompt - 1 : -1], atol=1e-4)
     assert looks.shape == (ids.shape[1] - prompt, seen.shape[1]) and looks.min() > 0
-    hidden = measure.largest(looks, 19)
-    changed, elsewhere = speech.read_and_look(ours, seen, ids, prompt, hidden)
-    assert elsewhere[hidden].max() == 0 and elsewhere[~hidden].min() > 0 and not torch.allclose(changed, logits)
-
-
-def test_as_many_others_are_drawn_and_first_those_that_come_first():
-    taken = torch.tensor([[True, True, False, False, False, False]]).repeat(50, 1)
-    first = torch.tensor([True, False, True, False, False, False])
-    others = measure.as_many_others(taken, first, torch.Generator().manual_seed(0))
-    assert (others.sum(dim=1) == 2).all() and not (others & taken).any() and others[:, 2].all()
-    assert others[:, 3:].any(dim=0).all(), "by chance, once there are no more of the first"
-
-
-def test_a_patch_shows_a_thing_if_it_has_another_colour_than_the_corner():
-    pixels = torch.full((2, 3, 32, 32), 0.5)
-    pixels[1, 2, 20, 3] = 1.0
-    assert measure.on_things(pixels, 16).tolist() == [4 * [False], [False, False, True, False]]
 
 
 def test_a_caption_is_right_to_the_letter_or_not_at_all():
@@ -283,6 +266,7 @@ def test_a_caption_tells_of_the_same_things_in_whichever_words():
     assert speech.things_told(line) == speech.things_told("two lollipops and a lemon on a red background")
     assert not speech.things_told("sun") and not speech.things_told("")  # a model may write anything
     assert all(speech.things_told(caption) == vlm.read_caption(caption)[0] for _, caption in captioned_scenes()[1])
+    assert speech.names_told(line) == {"lemon", "lollipop"}
     assert speech.background_told(line) == "a gray background"
     assert speech.share_right([line, line], [(None, line), (None, "a cat on a gray background")], speech.background_told) == 1
 
@@ -297,13 +281,9 @@ def test_captions_are_marked_and_so_are_the_moments_of_a_film():
     }
     assert speech.in_one_line(titles) == "✗ a cat on a red background, right: two cats; ✓ a cat on a red background."
     assert speech.film_title(12, captions, scenes) == "step 12\n50% of the test right,\nbackground: 100%"
-
-
-def test_flagged_words_are_counted_by_kind_with_their_number():
-    kinds = ["two", "name", "the rest", "and", "a", "name", "the rest", "a", "colour", "the rest"]
-    flags = [True, True, False, False, False, False, False, False, True, False]
-    assert speech.percent_of_words(flags, kinds) == {"name (2)": 50, "a (2)": 0, "two (1)": 100, "and (1)": 0}
-    assert speech.others_changed([flags, flags], kinds) == 2
+    pictures, truths, frames = speech.film_of({0: ["", ""], 12: captions}, scenes, also=1)
+    assert pictures == ("first", "second") and truths == tuple(truth for _, truth in scenes)
+    assert [*frames.values()] == [["", ""], captions]
 
 
 def test_likeliest_tokens_of_several_rows_stand_in_lines():
@@ -311,20 +291,20 @@ def test_likeliest_tokens_of_several_rows_stand_in_lines():
     assert len(speech.likeliest(torch.zeros(2, len(tokenizer)), tokenizer).splitlines()) == 2
 
 
-def test_rows_of_the_prefix_may_be_kept_from_looking_too(reference):
-    ours = load_parts(VisionLanguageModel(reference.config, reference.model.model.language_model), reference.model).eval()
+@pytest.mark.parametrize(("attention", "open_prefix"), [("eager", 0), ("sdpa", None)])
+def test_without_token_types_transformers_mask_is_causal_or_lets_all_see_all(attention, open_prefix):
+    reference = load_vlm()
+    theirs, (image, caption) = reference.model, captioned_scenes()[1][3]
+    ours = load_parts(VisionLanguageModel(reference.config, theirs.model.language_model), theirs).eval()
+    ids, _ = reference.tokenize("describe", caption)
+    theirs.set_attn_implementation(attention)
     with torch.no_grad():
-        seen = ours.see(reference.preprocess(*(picture for picture, _ in captioned_scenes()[1][:4])))
-    prefix = seen.shape[1] + 3
-    everything = torch.ones(seen.shape[1], dtype=torch.bool)
-    plain = speech.describe(ours, reference, seen, hidden=everything)
-    nobody, all_rows = torch.zeros(prefix, dtype=torch.bool), torch.ones(prefix, dtype=torch.bool)
-    assert speech.describe(ours, reference, seen, hidden=everything, too=nobody) == plain
-    blind = speech.describe(ours, reference, seen, hidden=everything, too=all_rows)
-    assert len(set(blind)) == 1, "nothing at all is read of any picture"
-    first_alone = torch.stack([everything, *3 * [~everything]])
-    lines = speech.describe(ours, reference, seen, hidden=first_alone, too=all_rows)
-    assert lines[0] == blind[0] and lines[1:] == speech.describe(ours, reference, seen)[1:]
+        pixels = reference.preprocess(image)
+        seen = ours.see(pixels)
+        whole = torch.nn.functional.pad(ids, (seen.shape[1], 0), value=reference.config.image_token_id)
+        forgotten = theirs(input_ids=whole, pixel_values=pixels).logits
+        prefix = ids.shape[1] if open_prefix is None else open_prefix - seen.shape[1]  # `read` adds the patches
+        assert torch.allclose(ours.read(seen, ids, prefix), forgotten, atol=1e-3)
 
 
 def test_the_cache_is_measured():

@@ -489,11 +489,6 @@ def peak_megabytes(model, pixel_values):
     return memory.peak / 1e6
 
 
-def largest(numbers, count):
-    """Which are the `count` largest of each row? (rows, columns) -> True and False"""
-    return torch.zeros_like(numbers, dtype=torch.bool).scatter(-1, numbers.topk(count, dim=-1).indices, True)
-
-
 def neighbours_alike(table):
     """The mean cosine of the vectors of two places side by side. (patches, width) -> a number of two decimals"""
     side = round(len(table) ** 0.5)
@@ -576,21 +571,6 @@ def percent_matched(images, texts):
     """
     fits = [(some @ others.T).argmax(dim=1) == torch.arange(len(others)) for some, others in zip(images, texts)]
     return 100 * torch.cat(fits).float().mean().item()
-
-
-def on_things(pixels, patch):
-    """Which patches show more than the colour of the corner. (pictures, 3, height, width) -> (pictures, patches) of bool"""
-    unlike_corner = (pixels - pixels[..., :1, :1]).abs().amax(dim=1)
-    return F.max_pool2d(unlike_corner, patch).flatten(1) > 0.05
-
-
-def as_many_others(taken, first, generator):
-    """As many others as each row has taken, drawn at random, from `first` as long as there are any.
-
-    taken (rows, columns), first (columns), both of bool -> (rows, columns) of bool
-    """
-    luck = torch.rand(taken.shape, generator=generator) + first.float() - 2 * taken.float()
-    return largest(luck, int(taken[0].sum()))
 
 
 def mean_lengths(kinds):

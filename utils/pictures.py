@@ -37,6 +37,18 @@ def scene_of(drawings):
     return scene
 
 
+def scenes_in_pairs(drawings, paper):
+    """All drawings, two in a scene, and the same scenes with blank paper in the left one's place. drawings {name: picture}
+
+    -> list of scenes, list of scenes, the names of the left ones
+    """
+    names = [*drawings]
+    lefts, rights = names[::2], names[1::2]
+    two_drawn = [scene_of([drawings[left], drawings[right]]) for left, right in zip(lefts, rights)]
+    one_drawn = [scene_of([paper, drawings[right]]) for right in rights]
+    return two_drawn, one_drawn, lefts
+
+
 def shrunk(drawing, part):
     """The drawing made smaller, to `part` of its side, in the middle of a sheet of the old size. -> PIL image"""
     small, corner = round(part * drawing.width), round((1 - part) / 2 * drawing.width)

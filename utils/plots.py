@@ -927,21 +927,6 @@ def show_masks(masks, names, groups, alt):
     show(figure, alt)
 
 
-def show_grouped_bars(bars, alt, title, ylabel):
-    """Bars in groups, a group for each label. `bars`: {what a bar of a group is: {label: number}}, the same labels in all."""
-    figure, axis = plt.subplots(figsize=(11, 3.4))
-    labels, width = list(next(iter(bars.values()))), 0.84 / len(bars)
-    for index, ((name, numbers), colour) in enumerate(zip(bars.items(), (SLATE, PALE_SLATE, INK, "#B8B8B8"))):
-        places = np.arange(len(labels)) + width * (index - (len(bars) - 1) / 2)
-        drawn = axis.bar(places, list(numbers.values()), width=0.94 * width, color=colour, label=name)
-        axis.bar_label(drawn, fmt=lambda number: written(number, 0), fontsize=10, padding=1)
-    axis.set_xticks(range(len(labels)), labels)
-    axis.margins(y=0.12)  # room for the numbers
-    axis.set(title=title, ylabel=ylabel)
-    axis.legend(loc="best")  # where no bar is
-    show(figure, alt)
-
-
 def show_answers(panels, right, alt):
     """What a model calls pictures. `panels`: {title: [(picture, name)]}, a column each; `right`: each row's true name."""
     figure, axes = plt.subplots(len(right), len(panels), figsize=(11, 2.1 * len(right)), squeeze=False, layout="compressed")

@@ -13,12 +13,11 @@ english = inflect.engine()
 
 
 @torch.no_grad()
-def describe(model, reference, seen, prompt="describe", limit=24, hidden=None, too=None):
+def describe(model, reference, seen, prompt="describe", limit=24, hidden=None):
     """What a VLM says about many pictures, decoded together. seen (pictures, patches, width) -> a sentence each
 
     As `utils.vlm.generate` does for one picture. A sentence that has ended is continued until all have, and cut.
     `hidden`, (patches) or (pictures, patches) of bool: what the rows that predict a word, and they alone, may not look at.
-    `too`, (patches + prompt) of bool: which other rows of the prefix may not, either.
     """
     seen = seen.to(model.projector.weight.device)
     start = reference.tokenize(prompt)[0].to(seen.device)
@@ -28,10 +27,7 @@ def describe(model, reference, seen, prompt="describe", limit=24, hidden=None, t
         total += new.shape[1]
         mask = torch.zeros(len(seen), 1, new.shape[1], total, device=seen.device)
         if hidden is not None:  # the last row predicts the next word
-            rows = torch.zeros(new.shape[1], dtype=torch.bool) if too is None or said else too.clone()
-            rows[-1] = True
-            away = (rows[:, None] & hidden.cpu().unsqueeze(-2)).to(seen.device)  # ([pictures,] rows, patches)
-            mask[:, 0, :, : seen.shape[1]].masked_fill_(away, torch.finfo(mask.dtype).min)
+            mask[:, 0, -1, : seen.shape[1]].masked_fill_(hidden.to(seen.device), torch.finfo(mask.dtype).min)
         positions = torch.arange(total - new.shape[1] + 1, total + 1, device=seen.device)[None]
         run = gemma(inputs_embeds=new, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True)
         cache = run.past_key_values
@@ -42,18 +38,15 @@ def describe(model, reference, seen, prompt="describe", limit=24, hidden=None, t
 
 
 @torch.no_grad()
-def read_and_look(model, seen, token_ids, prompt, hidden=None):
+def read_and_look(model, seen, token_ids, prompt):
     """What a VLM's rows say that predict a token of the answer, and where on the picture they look.
 
-    seen (1, patches, width), token ids (1, tokens), how many of them are prompt; `hidden`, (patches) or (rows, patches) of
-    bool: what these rows, and they alone, may not look at.
+    seen (1, patches, width), token ids (1, tokens), how many of them are prompt
     -> logits (rows, vocabulary), attention (rows, patches), the mean of all layers and heads
     """
     sequence, patches = model.merge(seen, token_ids), seen.shape[1]
     rows = slice(patches + prompt - 1, -1)  # the row before a token predicts it; the last row has nothing left to predict
     may_look = prefix_mask(patches + prompt, sequence.shape[1])
-    if hidden is not None:
-        may_look[rows, :patches] &= ~hidden
     options = {"position_ids": torch.arange(1, len(may_look) + 1)[None], "output_attentions": True}
     run = model.language_model(inputs_embeds=sequence, attention_mask=added_mask(may_look), **options)
     logits = run.last_hidden_state[0, rows] @ model.language_model.embed_tokens.weight.T
@@ -90,40 +83,6 @@ def things_named(caption):
     return sum(numbers.get(word, 0) for word in caption.partition(" on ")[0].split())
 
 
-def kinds_of_words(pieces):
-    """What each piece of a caption says, as ["two", " ant", "s", " on", " a", " red", " background"]. -> a kind for each
-
-    A number is an "a" (or "an") or a "two" (or "three"). A name's first piece decides it: the others are among "the rest".
-    """
-    same = {"a": "a", "an": "a", "two": "two", "three": "two", "and": "and", ",": "and"}
-    kinds, words, behind = [], [piece.strip() for piece in pieces], False
-    for word in words:
-        colour = behind and word not in ("a", "background", "")
-        name = kinds and kinds[-1] in ("a", "two") and not behind
-        before = same.get(word) if not behind else None
-        kinds.append(before or ("name" if name else "colour" if colour else "the rest"))
-        behind = behind or word == "on"
-    return kinds
-
-
-def percent_by_kind(flags, kinds):
-    """Of the words of each kind, how many percent are flagged; the mean of shares, too. -> {kind: percent}, names first"""
-    order = ("name", "a", "two", "and", "colour", "the rest")
-    of_kind = {kind: [flag for flag, of in zip(flags, kinds) if of == kind] for kind in order}
-    return {kind: 100 * sum(these) / max(len(these), 1) for kind, these in of_kind.items()}
-
-
-def percent_of_words(flags, kinds):
-    """As `percent_by_kind`, of the words before the colour alone, rounded. -> {"name (how many there are)": percent}"""
-    percent = percent_by_kind(flags, kinds)
-    return {f"{kind} ({kinds.count(kind)})": round(percent[kind]) for kind in ("name", "a", "two", "and")}
-
-
-def others_changed(ways, kinds):
-    """How many of the words that `percent_of_words` leaves out are flagged, in all `ways` together. [[flag]] -> number"""
-    return sum(flag for flags in ways for flag, kind in zip(flags, kinds) if kind in ("colour", "the rest"))
-
-
 def share_right(captions, scenes, part=str):
     """How many captions are right, to the letter or in a `part` of theirs. [sentences], [(picture, right caption)] -> 0 to 1"""
     return sum(part(said) == part(truth) for said, (_, truth) in zip(captions, scenes)) / len(scenes)
@@ -143,6 +102,11 @@ def things_told(caption):
         if form:  # a model that has learned little may write anything
             counts[form if number in ("a", "an") else english.singular_noun(form) or form] += things_named(part)
     return counts
+
+
+def names_told(caption):
+    """The names of the things that a caption tells of. "a sun, a cat and a sun on a red …" -> {"sun", "cat"}"""
+    return set(things_told(caption))
 
 
 def background_told(caption):
@@ -167,6 +131,18 @@ def film_title(step, captions, scenes):
     """What stands over the captions of one step of a training: how many are right. -> three lines"""
     background = share_right(captions, scenes, background_told)
     return f"step {step}\n{share_right(captions, scenes):.0%} of the test right,\nbackground: {background:.0%}"
+
+
+def film_of(film, scenes, also):
+    """A training in pictures: the first and the last scene that it gets right in the end, and the one at place `also`.
+
+    film {step: [a caption for each scene]}, [(picture, right caption)] -> pictures, right captions, {title: [captions]}
+    """
+    good = [index for index, (_, truth) in enumerate(scenes) if film[max(film)][index] == truth]
+    chosen = [*good[:1], *good[1:][-1:], also]
+    pictures, truths = zip(*(scenes[index] for index in chosen))
+    frames = {film_title(step, said, scenes): [said[index] for index in chosen] for step, said in film.items()}
+    return pictures, truths, frames
 
 
 def random_captions(there, absent, right, wrong, number=100):
