@@ -1,6 +1,5 @@
 """What a model says: captions made and read, and which of their words are right."""
 
-import random
 from collections import Counter
 from types import SimpleNamespace
 
@@ -167,15 +166,6 @@ def film_title(step, captions, scenes):
     """What stands over the captions of one step of a training: how many are right. -> three lines"""
     background = share_right(captions, scenes, background_told)
     return f"step {step}\n{share_right(captions, scenes):.0%} of the test right,\nbackground: {background:.0%}"
-
-
-def random_captions(there, absent, right, wrong, number=100):
-    """Captions that name `right` of the things that are there and `wrong` of those that aren't, in random order. -> list"""
-    chance, captions = random.Random(0), []
-    for _ in range(number):
-        named = chance.sample(there, right) + chance.sample(absent, wrong)
-        captions.append(english.join([one_of(name) for name in chance.sample(named, len(named))], final_sep=""))
-    return captions
 
 
 def one_of(name):
