@@ -27,6 +27,7 @@ from utils.measure import (
     relative_gradients,
     right_tower,
     share_by_quarter,
+    share_in_top,
     shuffled,
     stays,
     strength_of_colour,
@@ -39,7 +40,7 @@ from utils.measure import (
 from utils.pictures import captioned_scenes, covered, paint, shrunk, strip, stripes, three_questions, turn_hue, varied
 from utils.reference import load_vlm
 from utils.siglip import TrimmedTower, VisionTransformer
-from utils.speech import describe, random_captions, things_named
+from utils.speech import describe, things_named
 from utils.vlm import VisionLanguageModel, load_parts
 
 import numpy as np
@@ -356,11 +357,10 @@ def test_a_picture_is_matched_within_its_group_alone():
     assert percent_matched([right, right[:1]], [turned, right[:1]]) == 50
 
 
-def test_random_captions_name_so_many_right_and_so_many_wrong_things():
-    captions = random_captions(["ant", "key"], ["sun", "ox"], 2, 1, number=5)
-    assert len(captions) == 5 == sum(("an ant" in told) and ("a key" in told) for told in captions)
-    assert all(("a sun" in told) != ("an ox" in told) and told.count(",") == 1 for told in captions)
-    assert random_captions(["ant"], [], 1, 0, number=1) == ["an ant"]
+def test_share_in_top_takes_as_many_scores_as_there_are_right_names():
+    scores = torch.tensor([[3.0, 1, 2, 0], [0, 1, 2, 3]])
+    assert share_in_top(scores, torch.tensor([[0, 1], [2, 3]])) == 0.75
+    assert share_in_top(scores, torch.tensor([[0], [2]])) == 0.5
 
 
 def test_paint_gives_a_drawing_one_hue_and_leaves_what_has_none():

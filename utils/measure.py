@@ -448,6 +448,15 @@ def fit_linear_probe(vectors, targets, ridge=100.0):
 
 
 @torch.no_grad()
+def share_in_top(scores, right):
+    """How many of the right names are among the highest scores, of which it takes as many as there are right names?
+
+    scores (pictures, names), indices of the right names (pictures, how many) -> their share, from 0 to 1
+    """
+    best = scores.topk(right.shape[1]).indices
+    return (best[:, None] == right[:, :, None]).any(dim=-1).float().mean().item()
+
+
 def seconds_in_turns(models, pixel_values, rounds=9):
     """Seconds of `rounds` passes through each of the models, run in turns so that all meet the same machine.
 

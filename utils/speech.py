@@ -1,6 +1,5 @@
 """What a model says: captions made and read, and which of their words are right."""
 
-import random
 from collections import Counter
 from types import SimpleNamespace
 
@@ -143,15 +142,6 @@ def film_of(film, scenes, also):
     pictures, truths = zip(*(scenes[index] for index in chosen))
     frames = {film_title(step, said, scenes): [said[index] for index in chosen] for step, said in film.items()}
     return pictures, truths, frames
-
-
-def random_captions(there, absent, right, wrong, number=100):
-    """Captions that name `right` of the things that are there and `wrong` of those that aren't, in random order. -> list"""
-    chance, captions = random.Random(0), []
-    for _ in range(number):
-        named = chance.sample(there, right) + chance.sample(absent, wrong)
-        captions.append(english.join([one_of(name) for name in chance.sample(named, len(named))], final_sep=""))
-    return captions
 
 
 def one_of(name):
