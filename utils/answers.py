@@ -66,7 +66,7 @@ class Judge:
 
     def count_named(self, images):
         """How many drawings are closest to their own name. (images, width) -> number"""
-        return sum(map(str.__eq__, self.names(images), self.drawings))
+        return sum(said == name for said, name in zip(self.names(images), self.drawings))
 
     def count_seen(self, pixels):
         """How many drawings are named right if these are their pixel values. (drawings, 3, size, size) -> number"""
@@ -93,7 +93,7 @@ class Judge:
     def count_right(self, mistake=None):
         """How many drawings are named right while every block of the mistake's kind makes it; None if an error is raised."""
         said = self.says(mistake)
-        return None if said is None else sum(map(str.__eq__, said, self.drawings))
+        return None if said is None else sum(one == name for one, name in zip(said, self.drawings))
 
     @torch.no_grad()
     def vectors(self, tower, inputs, mistake=None):

@@ -200,8 +200,8 @@ def covered(pixels, step):
     (1, 3, size, size) -> (1 + places * places, 3, size, size)
     """
     places = pixels.shape[-1] // step
-    copies = pixels.repeat(1 + places**2, 1, 1, 1)
+    views = pixels.repeat(1 + places**2, 1, 1, 1)
     for index in range(places**2):
         top, left = (step * number for number in divmod(index, places))
-        copies[1 + index, :, top : top + step, left : left + step] = 1
-    return copies
+        views[1 + index, :, top : top + step, left : left + step] = 1
+    return views
