@@ -178,7 +178,7 @@ def show_mistakes(stage, inputs, right, judge=None, first=None):
     if unknown:
         raise LessonError(f"no mistake of the stage {stage} is called {', '.join(sorted(unknown))}")
     answer = [f"{judge.column} (of {judge.total}; without mistakes {judge.count_right()})"] if judge else []
-    head = "".join(f"| {title} " for title in ("moves", *answer, "when")) + "|\n" + "|---:" * (1 + len(answer)) + "|:---|\n"
+    head = "".join(f"| {title} " for title in ("moves", *answer, "mistake")) + "|\n" + "|---:" * (1 + len(answer)) + "|:---|\n"
 
     def table(shown):
         return head + "".join(f"| {' | '.join(map(str, cells))} |\n" for _, name, cells in sorted(rows) if shown(name))

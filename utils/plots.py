@@ -35,6 +35,7 @@ SLATE, PALE_SLATE, INK, CARD = "#52606D", "#868F98", "#111111", "#FAFAF7"
 # How a picture is lit: where nothing falls, it is dim and has little colour, but one still sees what is there.
 DIM, PALE = 0.5, 0.35
 LAMP = LinearSegmentedColormap.from_list("lamp", [(0, 3 * (DIM,)), (1, (1, 1, 1))])
+TINT = LinearSegmentedColormap.from_list("tint", [CARD, "#5E2390"])  # a colour that means nothing else
 SIGNED = LinearSegmentedColormap.from_list("signed", [COLOURS["image"], CARD, COLOURS["query"]])  # 0 is in the middle
 DPI = 80  # of a picture as it is shown; it holds twice as many pixels
 CHANNELS = {"red": "#D55E00", "green": "#009E73", "blue": "#0072B2"}
@@ -404,12 +405,12 @@ def beyond_equal(shares, full):
     return np.sqrt(np.clip((shares - 1 / shares.size) / (full - 1 / shares.size), 0, 1))
 
 
-def light(picture, brightness, dim=DIM):
+def light(picture, brightness):
     """The picture, each patch lit by its brightness in [0, 1]. brightness (rows, columns) -> array in [0, 1]"""
     lamp = np.kron(np.asarray(brightness), np.ones((16, 16)))[..., None]
     lit = np.asarray(picture.convert("RGB").resize(lamp.shape[1::-1])) / 255
     grey = lit.mean(axis=-1, keepdims=True)
-    unlit = dim * (grey + PALE * (lit - grey))
+    unlit = DIM * (grey + PALE * (lit - grey))
     return unlit + lamp * (lit - unlit)
 
 
@@ -646,12 +647,19 @@ def show_pair_losses(logits, alt):
     show(figure, alt)
 
 
-def show_lit(pictures, alt, label, full=1.0, columns=4, line=2.5, dim=DIM):
-    """Pictures, each lit patch by patch. `pictures`: {title: (picture, weights (rows, columns), patch to frame, list or None)}.
+def tinted(picture, weights):
+    """The picture, pale, each patch tinted by its weight in [0, 1]. weights (rows, columns) -> array in [0, 1]"""
+    grid = np.kron(np.asarray(weights), np.ones((16, 16)))
+    drawn = np.asarray(picture.convert("RGB").resize(grid.shape[1::-1])) / 255
+    shade = 0.45 + 0.55 * drawn.mean(axis=-1, keepdims=True)  # what is drawn is still seen under a full tint
+    return TINT(grid)[..., :3] * (shade + 0.25 * (drawn - drawn.mean(axis=-1, keepdims=True)) * (1 - grid[..., None]))
 
-    Light grows evenly with the weight: dim at zero and below, full from `full` on, one lamp for all panels.
+
+def show_tinted(pictures, alt, label, full=1.0, columns=4, line=2.5):
+    """Pictures, each tinted patch by patch. `pictures`: {title: (picture, weights (rows, columns), patch to frame, list or None)}.
+
+    The tint grows evenly with the weight: none at zero and below, full from `full` on, one scale for all panels.
     `line`: how wide the frame's line is. All but the first of a list of frames are dashed.
-    `dim`: how bright it is where no light falls.
     """
     rows, columns = -(-len(pictures) // columns), min(columns, len(pictures))
     figure, axes = plt.subplots(rows, columns, figsize=(11, rows * (9.1 / columns + 0.5)), squeeze=False, layout="compressed")
@@ -659,7 +667,7 @@ def show_lit(pictures, alt, label, full=1.0, columns=4, line=2.5, dim=DIM):
         axis.axis("off")
     for axis, (title, (picture, weights, framed)) in zip(axes.flat, pictures.items()):
         grid = np.clip(np.asarray(weights) / full, 0, 1)
-        axis.imshow(light(picture, grid, dim), extent=(0, grid.shape[1], grid.shape[0], 0))
+        axis.imshow(np.clip(tinted(picture, grid), 0, 1), extent=(0, grid.shape[1], grid.shape[0], 0))
         frames = framed if isinstance(framed, list) else [framed] if framed is not None else []
         for index, dash in zip(frames, ["-"] + [(0, (1.5, 1))] * len(frames)):
             row, column = divmod(index, grid.shape[1])
@@ -667,8 +675,7 @@ def show_lit(pictures, alt, label, full=1.0, columns=4, line=2.5, dim=DIM):
                 stroke = {"edgecolor": colour, "linewidth": width, "linestyle": style}
                 axis.add_patch(plt.Rectangle((column, row), 1, 1, fill=False, zorder=3, **stroke))
         axis.set_title(title)
-    lamp = LAMP if dim == DIM else LinearSegmentedColormap.from_list("lamp", [(0, 3 * (dim,)), (1, (1, 1, 1))])
-    figure.colorbar(plt.cm.ScalarMappable(plt.Normalize(0, full), lamp), ax=axes, label=label, shrink=0.9, aspect=25)
+    figure.colorbar(plt.cm.ScalarMappable(plt.Normalize(0, full), TINT), ax=axes, label=label, shrink=0.9, aspect=25)
     show(figure, alt, photographs=True)
 
 
