@@ -656,7 +656,7 @@ def tinted(picture, weights):
 
 
 def show_tinted(pictures, alt, label, full=1.0, columns=4, line=2.5):
-    """Pictures, each tinted patch by patch. `pictures`: {title: (picture, weights (rows, columns), framed patch, list or None)}.
+    """Pictures, each tinted patch by patch. `pictures`: {title: (picture, weights (rows, columns), patch(es) to frame)}.
 
     The tint grows evenly with the weight: none at zero and below, full from `full` on, one scale for all panels.
     `line`: how wide the frame's line is. All but the first of a list of frames are dashed.
