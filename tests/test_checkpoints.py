@@ -33,17 +33,18 @@ BUNDLED_VLM = ROOT / "models" / "paligemma-mini-224"
 
 @pytest.fixture(scope="session")
 def other_checkpoint(tmp_path_factory):
-    """A folder with a SigLIP of another width, head width and depth: random weights, biases too; the bundled one's tokenizer.
+    """A folder with a SigLIP of another width, head width, depth and size: random weights, biases too; the bundled one's tokenizer.
 
-    Small, since notebooks ask the whole model dozens of times. `test_parity.py` has the shapes of Google's.
+    Small, since notebooks ask the whole model dozens of times: 8 x 8 patches. `test_parity.py` has the shapes of Google's.
     """
     folder = tmp_path_factory.mktemp("models") / "siglip-other-random"
     size = dict(hidden_size=160, num_attention_heads=5, intermediate_size=600)
     ends = dict(pad_token_id=1, bos_token_id=1, eos_token_id=1)
     text = size | ends | dict(vocab_size=900, max_position_embeddings=16, num_hidden_layers=2, projection_size=160)
-    config = SiglipConfig(text_config=text, vision_config=size | dict(num_hidden_layers=5))
+    config = SiglipConfig(text_config=text, vision_config=size | dict(num_hidden_layers=5, image_size=128))
     random_model(SiglipModel, config).save_pretrained(folder)
-    for name in ("preprocessor_config.json", "tokenizer_config.json", "spiece.model"):
+    SiglipImageProcessorPil(size={"height": 128, "width": 128}).save_pretrained(folder)
+    for name in ("tokenizer_config.json", "spiece.model"):
         shutil.copy(BUNDLED / name, folder)
     yield folder
     shutil.rmtree(folder)
