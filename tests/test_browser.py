@@ -188,9 +188,7 @@ LOOKS = "return [...document.querySelectorAll('.clickable-look canvas')].map(can
 def strongest(chosen):
     """What is to be said of a patch: where each head's look is strongest, by the shares themselves."""
     best = [(head, row[chosen].argmax().item(), row[chosen].max().item()) for head, row in enumerate(SHARES)]
-    return [
-        f"head {head} at row {patch // 14}, column {patch % 14} ({share:.0%})".replace("%", " %") for head, patch, share in best
-    ]
+    return [f"head {head} at row {patch // 14}, column {patch % 14} ({share:.0%})" for head, patch, share in best]
 
 
 def said_of(chosen):

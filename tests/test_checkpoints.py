@@ -33,7 +33,7 @@ BUNDLED_VLM = ROOT / "models" / "paligemma-mini-224"
 
 @pytest.fixture(scope="session")
 def other_checkpoint(tmp_path_factory):
-    """A folder with a SigLIP of another width, head width, depth and size: random weights, biases too; the bundled one's tokenizer.
+    """A folder with a SigLIP of other sizes, the picture's too: random weights, biases too; the bundled one's tokenizer.
 
     Small, since notebooks ask the whole model dozens of times: 8 x 8 patches. `test_parity.py` has the shapes of Google's.
     """

@@ -238,4 +238,4 @@ def test_the_judge_runs_the_whole_model_with_the_mistake_in_every_block_of_its_k
     tower = judge.model.vision_model
     with torch.no_grad():
         text = table("pooled vector", (tower, judge.pixels[:1]), tower(judge.pixels[:1])[1], judge=judge)
-    assert text.startswith(f"| moves | named right (of {judge.total}; without mistakes {right}) | mistake |")
+    assert text.startswith(f"*named right*: of {judge.total}; without mistakes {right}.\n\n| moves | named right | mistake |")

@@ -177,14 +177,15 @@ def show_mistakes(stage, inputs, right, judge=None, first=None):
     unknown = set(first or ()) - {name for _, name, _ in rows}
     if unknown:
         raise LessonError(f"no mistake of the stage {stage} is called {', '.join(sorted(unknown))}")
-    answer = [f"{judge.column} (of {judge.total}; without mistakes {judge.count_right()})"] if judge else []
+    answer = [judge.column] if judge else []
+    above = f"*{judge.column}*: of {judge.total}; without mistakes {judge.count_right()}.\n\n" if judge else ""
     head = "".join(f"| {title} " for title in ("moves", *answer, "mistake")) + "|\n" + "|---:" * (1 + len(answer)) + "|:---|\n"
 
     def table(shown):
         return head + "".join(f"| {' | '.join(map(str, cells))} |\n" for _, name, cells in sorted(rows) if shown(name))
 
     folded = [name for _, name, _ in rows if first and name not in first]
-    text = table(lambda name: name not in folded)
+    text = above + table(lambda name: name not in folded)
     if folded:
         text += f"\n<details><summary>{len(folded)} more</summary>\n\n{table(lambda name: name in folded)}\n</details>"
     display(Markdown(text))

@@ -18,14 +18,14 @@
   box.className = 'clickable-look';
   document.currentScript.after(box);
   const hint = words ? 'Choose a word.' : 'Click a patch of the scene, or use the arrow keys on it.';
-  make('p', box, { textContent: hint });
+  make('p', box, { textContent: `${hint} Rows and columns are counted from 0.` });
   const choice = words && make('div', box, {}, { role: 'group', 'aria-label': 'words' });
   const plain = 'font: inherit; color: inherit; background: none; border: 2px solid; border-radius: 4px; padding: 2px 8px; margin: 0 6px 6px 0';
   const pressed = `${plain}; color: black; background: ${colours.chosen}; border-color: ${colours.chosen}`;
   const buttons = (words || []).map((word, row) => make('button', choice, { textContent: word, onclick: () => choose(row) }));
   const shelf = make('div', box, { style: 'display: flex; flex-wrap: wrap; gap: 12px' });
-  const canvases = (words ? panels : ['the scene', ...panels]).map(title => {
-    const figure = make('figure', shelf, { style: `margin: 0; flex: 1 1 130px; max-width: ${columns * side / 2}px` });
+  const canvases = ['the scene', ...panels].map(title => {
+    const figure = make('figure', shelf, { style: `margin: 0; flex: 1 1 130px; max-width: ${words ? 320 : columns * side / 2}px` });
     make('figcaption', figure, { textContent: title });
     const size = { width: columns * side, height: columns * side };
     return make('canvas', figure, { ...size, style: 'width: 100%' }, { role: 'img' });
@@ -58,14 +58,14 @@
   };
   const choose = row => {
     chosen = row;
-    const looks = panels.map((title, panel) => {
-      const best = strongest(panel);
-      return `${title} at ${place(best)} (${Math.round(100 * share(panel, best))}\u00a0%)`;
-    });
-    sentence.textContent = `${words ? `Before “${words[chosen]}”` : `From ${place(chosen)}`}, the strongest look goes: ${looks.join('; ')}.`;
+    const places = panels.map((title, panel) => `${place(strongest(panel))} (${data.largest[panel][chosen]}%)`);
+    const looks = panels.map((title, panel) => `${title} at ${places[panel]}`);
+    const from = words ? `Before “${words[chosen]}”` : `From ${place(chosen)}`;
+    sentence.textContent = `${from}, the strongest look goes${panels.length > 1 ? `: ${looks.join('; ')}` : ` to ${places[0]}`}.`;
     canvases.forEach((canvas, index) => {
-      const panel = words ? index : index - 1;
-      canvas.setAttribute('aria-label', panel < 0 ? `The scene; ${place(chosen)} is chosen.` : `The scene lit by ${looks[panel]}.`);
+      const panel = index - 1;
+      const scene = words ? 'The scene.' : `The scene; ${place(chosen)} is chosen.`;
+      canvas.setAttribute('aria-label', panel < 0 ? scene : `The scene lit by ${looks[panel]}.`);
       draw(canvas, panel < 0 ? null : panel);
     });
     buttons.forEach((button, index) => {
@@ -97,9 +97,12 @@
     const context = dimmed.getContext('2d');
     context.drawImage(image, 0, 0, dimmed.width, dimmed.height);
     const pixels = context.getImageData(0, 0, dimmed.width, dimmed.height);
+    let grey = 0; // of the whole picture
     for (let at = 0; at < pixels.data.length; at += 4) {
-      const colours = pixels.data.slice(at, at + 3), grey = (colours[0] + colours[1] + colours[2]) / 3;
-      colours.forEach((value, colour) => pixels.data[at + colour] = data.dim * (grey + data.pale * (value - grey)));
+      grey += (pixels.data[at] + pixels.data[at + 1] + pixels.data[at + 2]) / 3 / (pixels.data.length / 4);
+    }
+    for (let at = 0; at < pixels.data.length; at += 4) {
+      for (let colour = 0; colour < 3; colour++) pixels.data[at + colour] = 255 * data.dim + data.pale * (pixels.data[at + colour] - grey);
     }
     context.putImageData(pixels, 0, 0);
   };

@@ -37,6 +37,7 @@ def show_clickable(picture, looks, chosen, words=None):
         "panels": list(looks),
         "words": words,
         "chosen": chosen,
+        "largest": [np.round(100 * np.asarray(weights).max(axis=-1)).astype(int).tolist() for weights in looks.values()],
         "levels": base64.b64encode(b"".join(map(to_levels, looks.values()))).decode(),
         "colours": {"strongest": COLOURS["key"], "chosen": COLOURS["query"]},
         "dim": DIM,

@@ -32,8 +32,8 @@ COLOURS = {
 DARKER = {"patch": "#BF8600", "key": "#3A97D0", "value": "#C96FA3"}
 STYLES = list(zip((COLOURS | DARKER).values(), 2 * ("-", "--", "-.", ":"), "os^DvPX*"))
 SLATE, PALE_SLATE, INK, CARD = "#52606D", "#868F98", "#111111", "#FAFAF7"
-# How a picture is lit: where nothing falls, it is dim and has little colour, but one still sees what is there.
-DIM, PALE = 0.5, 0.35
+# How a picture is lit: where nothing falls, it is a pale shadow on grey, on dark paper as on white.
+DIM, PALE = 0.5, 0.3
 LAMP = LinearSegmentedColormap.from_list("lamp", [(0, 3 * (DIM,)), (1, (1, 1, 1))])
 TINT = LinearSegmentedColormap.from_list("tint", [CARD, "#5E2390"])  # a colour that means nothing else
 SIGNED = LinearSegmentedColormap.from_list("signed", [COLOURS["image"], CARD, COLOURS["query"]])  # 0 is in the middle
@@ -410,7 +410,7 @@ def light(picture, brightness):
     lamp = np.kron(np.asarray(brightness), np.ones((16, 16)))[..., None]
     lit = np.asarray(picture.convert("RGB").resize(lamp.shape[1::-1])) / 255
     grey = lit.mean(axis=-1, keepdims=True)
-    unlit = DIM * (grey + PALE * (lit - grey))
+    unlit = np.clip(DIM + PALE * (lit - grey.mean()), 0, 1)
     return unlit + lamp * (lit - unlit)
 
 
@@ -442,9 +442,10 @@ def show_looks(picture, looks, alt, full=None, label="share of attention", large
         axis.set_title(f"{title}\nlargest: {grid.max():.{digits}%}" if largest else title)
     equal, full = 1 / grid.size, full or 10 / grid.size
     lamp = plt.cm.ScalarMappable(PowerNorm(0.5, equal, full), LAMP)
-    bar = figure.colorbar(lamp, ax=axes, label=label, extend="neither" if full == 1 else "max", shrink=0.9, aspect=25)
+    place = {"location": "bottom", "shrink": 0.5, "aspect": 40}
+    bar = figure.colorbar(lamp, ax=axes, label=label, extend="neither" if full == 1 else "max", **place)
     middle = (equal + full) / 2
-    bar.set_ticks([equal, middle, full], labels=[f"{equal:.1%},\nequal,\nor less", f"{middle:.1%}", f"{full:.1%}"])
+    bar.set_ticks([equal, middle, full], labels=[f"{equal:.1%}, equal, or less", f"{middle:.1%}", f"{full:.1%}"])
     show(figure, alt, photographs=True)
 
 

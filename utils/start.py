@@ -40,16 +40,20 @@ DROPPED = (
 OWN = ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR", "MPLCONFIGDIR")
 LAB = ["jupyterlab", "--custom-css", "--LabApp.default_url=/lab/tree/{}/00_start_here.ipynb"]
 # On a wide screen, lines of text are no longer than the figures; what follows a fold isn't taken for a part of it.
-CSS = ".jp-MarkdownOutput { max-width: 900px; }\n.jp-RenderedHTMLCommon details { margin-bottom: 1em; }\n"
+CSS = ".jp-MarkdownOutput, .jp-OutputArea-output.jp-RenderedMarkdown { max-width: 900px; }\n"
+CSS += ".jp-RenderedHTMLCommon details { margin-bottom: 1em; }\n"
 # Tables, figures and their sentences begin where the text begins.
 CSS += ".jp-RenderedHTMLCommon table, .jp-MarkdownOutput.jp-RenderedHTMLCommon table { margin-left: 0; }\n"
 CSS += ".jp-OutputArea-output:is(.jp-RenderedImage, .jp-RenderedMarkdown), .clickable-look { padding-left: 6px; }\n"
 # A number with an exponent isn't cut in two; a title of two lines has room between them.
 CSS += ".jp-OutputArea-output.jp-RenderedHTMLCommon td:first-child { white-space: nowrap; }\n"
-CSS += ".jp-RenderedHTMLCommon h1 { line-height: 1.2; }\n"
-# Comments say why: JupyterLab's own colour for them is too pale to read, on white and on black.
-CSS += "body { --jp-mirror-editor-comment-color: #2f6f6f; }\n"
-CSS += 'body[data-jp-theme-light="false"] { --jp-mirror-editor-comment-color: #8ab4b4; }\n'
+CSS += ".jp-MarkdownOutput.jp-RenderedHTMLCommon h1 { line-height: 1.2; }\n"
+# A link is seen to be one, also where it is code.
+CSS += ".jp-RenderedHTMLCommon a code { color: inherit; }\n.jp-MarkdownOutput p a { text-decoration: underline; }\n"
+# Comments say why: JupyterLab's own colour for them is too pale to read, on white and on black; that of numbers is, on white.
+CSS += "body { --jp-mirror-editor-comment-color: #2f6f6f; --jp-mirror-editor-number-color: #006b00; }\n"
+CSS += 'body[data-jp-theme-light="false"] { --jp-mirror-editor-comment-color: #8ab4b4; '
+CSS += "--jp-mirror-editor-number-color: #66bb6a; }\n"
 # No question about news, no look for updates, and room for the notebooks' whole names; a user may change all of it in the menu.
 SETTINGS = {
     "@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False},
