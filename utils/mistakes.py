@@ -314,6 +314,7 @@ def put_together(order):
     return join
 
 
+joined = put_together((2, 0, 3, 1, 4))  # the right one
 PUT_TOGETHER = [
     Mistake("put together", name, sentence, "generic", put_together(order))
     for name, sentence, order in [

@@ -846,22 +846,27 @@ def show_shares(panels, alt, total, xlabel, height=3.4, above=1.3, levels=None):
     show(figure, alt)
 
 
-def show_clouds(panels, alt, xlabel, level):
+def show_clouds(panels, alt, xlabel, level, columns=1):
     """Numbers as dots, a row for each group, scattered a little. `panels`: {title: {group: numbers}}, the same groups in all.
 
     `level`: (label, x) of a vertical line to compare with.
     """
-    figure, axes = plt.subplots(len(panels), 1, figsize=(11, 1.1 * len(panels) + 0.8), squeeze=False, sharex=True)
-    for axis, (title, groups) in zip(axes[:, 0], panels.items()):
-        for row, (numbers, marker, colour) in enumerate(zip(groups.values(), "os", ("image", "query"))):
+    lines, rows = max(title.count("\n") for title in panels), -(-len(panels) // columns)
+    figure, axes = plt.subplots(rows, columns, figsize=(11, (1.1 + 0.4 * lines) * rows + 0.8), squeeze=False, sharex=True)
+    for axis, (title, groups) in zip(axes.flat, panels.items()):
+        for row, (numbers, marker, colour) in enumerate(zip(groups.values(), "os^", ("image", "query", "query"))):
             heights = row + 0.25 * np.sin(2.4 * np.arange(len(numbers)))  # so that few dots hide others
             axis.scatter(numbers, heights, marker=marker, color=COLOURS[colour], s=22, alpha=0.75)
-        axis.axvline(level[1], color=COLOURS["residual"], linestyle=":", linewidth=2, label=level[0])
-        axis.set_yticks(range(len(groups)), list(groups))
+        line = axis.axvline(level[1], color=COLOURS["residual"], linestyle=":", linewidth=2, label=level[0])
+        axis.set_yticks(range(len(groups)), list(groups) if axis in axes[:, 0] else [""] * len(groups))
         axis.set_ylim(len(groups) - 0.5, -0.5)
         axis.set_title(title)
-    axes[0, 0].legend(loc="lower right", bbox_to_anchor=(1, 0.95), borderaxespad=0)  # above the dots
-    axes[-1, 0].set_xlabel(xlabel)
+    for axis in axes[-1]:
+        axis.set_xlabel(xlabel)
+    if columns == 1:
+        axes[0, 0].legend(loc="lower right", bbox_to_anchor=(1, 0.95), borderaxespad=0)  # above the dots
+    else:
+        figure.legend(handles=[line], loc="outside upper right")  # above the titles
     show(figure, alt)
 
 
