@@ -19,6 +19,7 @@ from utils.measure import (
     losses_of_linear_namer,
     losses_of_small_namer,
     made_up_attention,
+    neighbours_alike,
     percent_matched,
     pixel_shuffle,
     places_read,
@@ -37,7 +38,7 @@ from utils.measure import (
     wins,
     without_margin,
 )
-from utils.pictures import captioned_scenes, covered, paint, shrunk, strip, stripes, three_questions, turn_hue, varied
+from utils.pictures import captioned_scenes, copies, covered, paint, shrunk, strip, stripes, three_questions, turn_hue, varied
 from utils.reference import load_vlm
 from utils.siglip import TrimmedTower, VisionTransformer
 from utils.speech import describe, things_named
@@ -75,6 +76,11 @@ def test_likeness_with_paper_asks_for_the_direction_alone():
     state = torch.tensor([[[1.0, 0], [5, 0], [0, 2], [-3, 0]]])  # the first two patches are paper
     alike = like_paper(state, torch.tensor([True, True, False, False]))
     assert alike.tolist() == pytest.approx([1, 1, 0, -1])
+
+
+def test_a_copy_on_its_own_paper_has_no_edge():
+    drawing = Image.new("RGB", (40, 40), (250, 250, 250))
+    assert len(copies(drawing, 2).getcolors()) == 2 and len(copies(drawing, 2, paper=(250, 250, 250)).getcolors()) == 1
 
 
 def test_a_strip_is_paper_with_copies_at_equal_distances():
@@ -328,6 +334,15 @@ def test_a_place_is_most_like_itself_and_a_vector_that_holds_its_place_tells_it(
     likeness = like_our_patch(places)
     assert likeness.shape == (4, 4) and likeness.flatten().argmax() == 5 and likeness.sum() == 1
     assert places_read(10 * places + patches) == 1 and places_read(patches) < 0.3
+    half = torch.arange(16) < 8  # only these tell their place
+    vectors, among = patches + 10 * places * half[:, None], half.expand(6, 16)
+    assert places_read(vectors, among) == 1 and places_read(vectors, ~among) < 1
+
+
+def test_neighbours_are_counted_apart_from_the_rest():
+    assert neighbours_alike(torch.eye(16)) == [0, 0] and neighbours_alike(torch.ones(16, 3)) == [1, 1]
+    checkered = torch.tensor([[1.0, 0.0], [0.0, 1.0]])[(torch.arange(16) // 4 + torch.arange(16)) % 2]
+    assert neighbours_alike(checkered) == [0, round(56 / 96, 2)]  # of 16 * 15 / 2 - 24 pairs, 2 * (8 * 7 / 2) are alike
 
 
 def test_a_turned_hue_goes_round_the_circle_and_leaves_white_alone():

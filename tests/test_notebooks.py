@@ -122,12 +122,15 @@ WRONG_ANSWERS = {
         ("def without_convolution(block, x): return block(pixel_values)", "It is right above, but not for another input"),
     ],
     "mended_embeddings": [
-        ("def mended_embeddings(block, x): return broken(block, x)", "that cuts the vectors to pieces"),
+        ("def mended_embeddings(block, x): return broken(block, x)", "read column after column"),
         (
-            "def mended_embeddings(block, x): return block.patch_embedding(x).transpose(2, 3).flatten(2).transpose(1, 2)"
-            " + block.position_embedding.weight",
-            "read column after column",
+            "def mended_embeddings(block, x):\n"
+            "    patches = block.patch_embedding(x)\n"
+            "    patches = patches.reshape(len(x), -1, patches.shape[1])\n"
+            "    return patches + block.position_embedding.weight",
+            "that cuts the vectors to pieces",
         ),
+        ("def mended_embeddings(block, x): return reference_embeddings", "It is right above, but not for another input"),
         ("def mended_embeddings(block, x): return block.patch_embedding(x).flatten(2).transpose(1, 2)", "are not added"),
     ],
     "put_together": [

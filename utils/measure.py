@@ -499,11 +499,14 @@ def peak_megabytes(model, pixel_values):
 
 
 def neighbours_alike(table):
-    """The mean cosine of the vectors of two places side by side. (patches, width) -> a number of two decimals"""
-    side = round(len(table) ** 0.5)
-    grid = F.normalize(table, dim=-1).view(side, side, -1)
-    across, down = (grid[:, 1:] * grid[:, :-1]).sum(dim=-1), (grid[1:] * grid[:-1]).sum(dim=-1)
-    return round(torch.cat([across.flatten(), down.flatten()]).mean().item(), 2) + 0.0  # never −0
+    """The mean cosine of the vectors of two places side by side, and of all other pairs of places.
+
+    (patches, width) -> two numbers of two decimals
+    """
+    side, unit = round(len(table) ** 0.5), F.normalize(table, dim=-1)
+    row, column = (axis.flatten() for axis in torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij"))
+    steps = (row[:, None] - row).abs() + (column[:, None] - column).abs()
+    return [round((unit @ unit.T)[pairs].mean().item(), 2) + 0.0 for pairs in (steps == 1, steps > 1)]  # never −0
 
 
 def losses_of_linear_namer(drawings, step_sizes, steps=100):
@@ -535,16 +538,17 @@ def like_our_patch(vectors):
     return F.cosine_similarity(vectors, vectors[our_patch(side)], dim=-1).view(side, side)
 
 
-def places_read(vectors):
+def places_read(vectors, among=None):
     """One matrix is fitted to read the number of the place from each vector of two thirds of the pictures.
 
-    (pictures, patches, width) -> the share of the other pictures' vectors from which it reads the exact place
+    (pictures, patches, width) -> the share of the other pictures' vectors from which it reads the exact place; of those
+    `among` (pictures, patches) of bool
     """
     pictures, patches, _ = vectors.shape
     learn = 2 * pictures // 3
     read = fit_linear_probe(vectors[:learn].flatten(0, 1), torch.eye(patches).repeat(learn, 1), ridge=1.0)
     right = read(vectors[learn:]).argmax(dim=-1) == torch.arange(patches)  # (pictures, patches)
-    return right.float().mean().item()
+    return (right if among is None else right[among[learn:]]).float().mean().item()
 
 
 @torch.no_grad()

@@ -314,6 +314,7 @@ def put_together(order):
     return join
 
 
+joined = put_together((2, 0, 3, 1, 4))  # the right one
 PUT_TOGETHER = [
     Mistake("put together", name, sentence, "generic", put_together(order))
     for name, sentence, order in [
@@ -1387,6 +1388,11 @@ def cache_bytes(config, tokens):
 
 
 # stage "RMS norm": (RMSNorm, x) -> shape of x
+def rms_norm(x, weight, eps):
+    """The right one."""
+    return F.rms_norm(x, weight.shape, 1 + weight, eps)
+
+
 ROOT_MEAN_SQUARE, ONE_MORE = "torch.rsqrt(mean_square + self.eps)", "normed * (1 + self.weight.float())"
 NORM = [  # what goes wrong in a norm goes wrong in a layer
     ("weight alone", "the numbers are multiplied by the weight; Gemma stores how far it is from 1: multiply by 1 + weight",

@@ -358,11 +358,12 @@ def show_lines(
     show(figure, alt)
 
 
-def show_bars(panels, alt, ylabel, xlabel="", height=2.6, level=None, stacked=False, paired=False, guessing=None):
+def show_bars(panels, alt, ylabel, xlabel="", height=2.6, level=None, stacked=False, paired=False, guessing=None, colours=()):
     """Bars. `panels`: {title: {label: number}}, side by side with the same axis, or one above the other if `stacked`.
 
     `level`: (label, y) of a horizontal line to compare with. `paired`: two panels in one, bar beside bar;
     words are its title. `guessing`: (label, [y for each bar]) where the bars stand for different questions.
+    `colours`: {label: name in COLOURS} of the bars that mean one of these things.
     """
     rows, columns = (1, 1) if paired else (len(panels), 1) if stacked else (1, len(panels))
     figure, axes = plt.subplots(rows, columns, figsize=(11, rows * height), squeeze=False, sharey=True)
@@ -373,7 +374,7 @@ def show_bars(panels, alt, ylabel, xlabel="", height=2.6, level=None, stacked=Fa
     decimals = 0 if all(number.is_integer() for number in values) else max(1, 1 - int(np.floor(np.log10(max(values)))))
     for index, (title, bars) in enumerate(panels.items()):
         axis, places = axes[0, 0] if paired else axes.flat[index], np.arange(len(bars))
-        style = {"color": SLATE, "label": title if paired else None}
+        style = {"color": [COLOURS.get(dict(colours).get(label), SLATE) for label in bars], "label": title if paired else None}
         if paired:
             places, style["width"], style["color"] = places + 0.4 * (index - 0.5), 0.4, (SLATE, PALE_SLATE)[index]
         drawn = axis.bar(places, list(bars.values()), **style)
@@ -505,27 +506,21 @@ def show_turned(panels, alt):
     show(figure, alt)
 
 
-def show_steps(maps, alt, colour):
-    """How much heads look at each step away. `maps`: {title of a row: (heads, rows, columns)}, one scale.
-
-    The patch that looks is framed in the middle.
-    """
-    heads = len(next(iter(maps.values())))
-    shape = {"squeeze": False, "sharex": True, "sharey": True}
-    figure, axes = plt.subplots(len(maps), heads, figsize=(11, len(maps) * (9 / heads + 0.5)), layout="compressed", **shape)
-    high = max(steps.max() for steps in maps.values())
-    for row, (title, of_heads) in zip(axes, maps.items()):
-        for head, (axis, steps) in enumerate(zip(row, of_heads)):
-            reach = len(steps) // 2
-            box = (-reach - 0.5, reach + 0.5, reach + 0.5, -reach - 0.5)
-            drawn = axis.imshow(steps, cmap="cividis", vmin=0, vmax=high, extent=box, interpolation="nearest")
-            frame(axis, -0.5, -0.5)
-            axis.set_title(f"head {head}, {title}")
-            for side in (axis.xaxis, axis.yaxis):
-                side.set_major_locator(MaxNLocator(4, integer=True))
-        row[0].set_ylabel("rows further down")
-    for axis in axes[-1]:
+def show_steps(steps, alt, colour):
+    """How much heads look at each step away: (heads, rows, columns). The patch that looks is framed in the middle."""
+    figure, axes = plt.subplots(
+        1, len(steps), figsize=(11, 9 / len(steps) + 0.5), layout="compressed", sharex=True, sharey=True
+    )
+    for head, (axis, shares) in enumerate(zip(axes, steps)):
+        reach = len(shares) // 2
+        box = (-reach - 0.5, reach + 0.5, reach + 0.5, -reach - 0.5)
+        drawn = axis.imshow(shares, cmap="cividis", vmin=0, vmax=steps.max(), extent=box, interpolation="nearest")
+        frame(axis, -0.5, -0.5)
+        axis.set_title(f"head {head}")
         axis.set_xlabel("columns to the right")
+        for side in (axis.xaxis, axis.yaxis):
+            side.set_major_locator(MaxNLocator(4, integer=True))
+    axes[0].set_ylabel("rows further down")
     figure.colorbar(drawn, ax=axes, label=colour, shrink=0.8)
     show(figure, alt)
 
@@ -847,22 +842,27 @@ def show_shares(panels, alt, total, xlabel, height=3.4, above=1.3, levels=None):
     show(figure, alt)
 
 
-def show_clouds(panels, alt, xlabel, level):
+def show_clouds(panels, alt, xlabel, level, columns=1):
     """Numbers as dots, a row for each group, scattered a little. `panels`: {title: {group: numbers}}, the same groups in all.
 
     `level`: (label, x) of a vertical line to compare with.
     """
-    figure, axes = plt.subplots(len(panels), 1, figsize=(11, 1.1 * len(panels) + 0.8), squeeze=False, sharex=True)
-    for axis, (title, groups) in zip(axes[:, 0], panels.items()):
-        for row, (numbers, marker, colour) in enumerate(zip(groups.values(), "os", ("image", "query"))):
+    lines, rows = max(title.count("\n") for title in panels), -(-len(panels) // columns)
+    figure, axes = plt.subplots(rows, columns, figsize=(11, (1.1 + 0.4 * lines) * rows + 0.8), squeeze=False, sharex=True)
+    for axis, (title, groups) in zip(axes.flat, panels.items()):
+        for row, (numbers, marker, colour) in enumerate(zip(groups.values(), "os^", ("image", "query", "query"))):
             heights = row + 0.25 * np.sin(2.4 * np.arange(len(numbers)))  # so that few dots hide others
             axis.scatter(numbers, heights, marker=marker, color=COLOURS[colour], s=22, alpha=0.75)
-        axis.axvline(level[1], color=COLOURS["residual"], linestyle=":", linewidth=2, label=level[0])
-        axis.set_yticks(range(len(groups)), list(groups))
+        line = axis.axvline(level[1], color=COLOURS["residual"], linestyle=":", linewidth=2, label=level[0])
+        axis.set_yticks(range(len(groups)), list(groups) if axis in axes[:, 0] else [""] * len(groups))
         axis.set_ylim(len(groups) - 0.5, -0.5)
         axis.set_title(title)
-    axes[0, 0].legend(loc="lower right", bbox_to_anchor=(1, 0.95), borderaxespad=0)  # above the dots
-    axes[-1, 0].set_xlabel(xlabel)
+    for axis in axes[-1]:
+        axis.set_xlabel(xlabel)
+    if columns == 1:
+        axes[0, 0].legend(loc="lower right", bbox_to_anchor=(1, 0.95), borderaxespad=0)  # above the dots
+    else:
+        figure.legend(handles=[line], loc="outside upper right")  # above the titles
     show(figure, alt)
 
 
