@@ -178,6 +178,13 @@ def pool_in_torchs_order(head, x):
     return pooled + head.mlp(head.layernorm(pooled))
 
 
+def pool_by_mask(head, x, hidden):
+    """What the pooling head makes of x if its probe can't see some patches, by torch's own mask. `hidden` (patches) of bool"""
+    probe, mask = head.probe.repeat(len(x), 1, 1), hidden.repeat(len(x), 1)
+    pooled = head.attention(probe, x, x, key_padding_mask=mask)[0][:, 0]
+    return pooled + head.mlp(head.layernorm(pooled))
+
+
 @torch.no_grad()
 def mean_tokens(tower, small, size, batch=42):
     """The mean of a picture's tokens, before the first layer and after each. -> (layers + 1, pictures, width)
