@@ -256,6 +256,11 @@ def losses_of_small_namer(run, depth, drawings, warmup=1, steps=48, every=4):
     return range(every, steps + 1, every), torch.tensor(losses).view(-1, every).mean(dim=1)
 
 
+def count_patches(size, patch):
+    """How many whole patches fit into a square image, in pixels along a side of it and of a patch."""
+    return sum(1 for row in range(size // patch) for column in range(size // patch))
+
+
 def count_numbers(module, trained=False):
     """How many numbers are in a module's parameters. `trained`: only in those that aren't frozen."""
     return sum(weight.numel() for weight in module.parameters() if weight.requires_grad or not trained)
