@@ -47,7 +47,7 @@ def test_the_tower_with_torchs_attention_is_transformers_sdpa_to_the_last_bit():
 
 def test_the_readme_prints_the_last_measurement():
     record = json.loads(bench.RECORD.read_text(encoding="utf-8"))
-    for table in (bench.crowd_table, bench.tower_table, bench.notebook_table):
+    for table in (bench.crowd_table, bench.tower_table, bench.memory_table, bench.notebook_table):
         assert "\n".join(table(record)) in README
     assert record["machine"] in README
     assert len(record["towers"]) == 12 and list(record["notebooks"]) == [path.stem for path in LESSONS]

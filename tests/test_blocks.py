@@ -10,7 +10,15 @@ from utils import mistakes
 from utils.answers import CaptionJudge
 from utils.checks import CheckError, compare
 from utils.gemma import Gemma, GroupedQueryAttention, RMSNorm
-from utils.measure import at_every_place, clip_loss, count_numbers, mean_distance, pool_in_torchs_order, with_neighbours_swapped
+from utils.measure import (
+    at_every_place,
+    clip_loss,
+    count_numbers,
+    mean_distance,
+    pool_by_mask,
+    pool_in_torchs_order,
+    with_neighbours_swapped,
+)
 from utils.mistakes import CATALOGUE, EQUIVALENT, Edit, explain, put_together
 from utils.parity import random_model
 from utils.siglip import AttentionHead, SigLIP, TrimmedTower, VisionTransformer, merge_heads, sigmoid_loss
@@ -163,9 +171,7 @@ def pixel_shuffle(sequence):
 def hidden_patches(theirs, ours, x):
     """Inputs of a pooling head that must not see every third patch, and what torch's own attention makes of them."""
     hidden = torch.arange(x.shape[1]) % 3 == 0
-    probe, mask = theirs.probe.repeat(len(x), 1, 1), hidden.expand(len(x), -1)
-    gathered, _ = theirs.attention(probe, x, x, key_padding_mask=mask)
-    return (ours, x, hidden), (gathered + theirs.mlp(theirs.layernorm(gathered)))[:, 0]
+    return (ours, x, hidden), pool_by_mask(theirs, x, hidden)
 
 
 def every_place(head, theirs):

@@ -6,6 +6,7 @@ from utils.gemma import GroupedQueryAttention
 from utils.measure import (
     best_named,
     count_numbers,
+    count_patches,
     in_common,
     is_paper,
     judged,
@@ -50,6 +51,10 @@ import torch
 from PIL import Image
 from torch import nn
 from transformers import SiglipVisionConfig, SiglipVisionModel
+
+
+def test_patches_that_are_not_whole_are_not_counted():
+    assert [count_patches(224, 16), count_patches(384, 14), count_patches(5, 6)] == [196, 27 * 27, 0]
 
 
 def test_strong_colours_are_those_far_from_grey_and_paper_does_not_count():

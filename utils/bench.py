@@ -148,16 +148,24 @@ def crowd_table(record):
         yield f"| {name} | {times['waiting']:,.0f} ms | {times['spinning']:,.0f} ms |"
 
 
+def shape_of_row(row):
+    """-> what a row was measured with: the first column of both tables of the towers"""
+    return f"| {row['patches']} × {row['images']}, {row['dtype']}"
+
+
 def tower_table(record):
-    """-> the measurements as lines of Markdown"""
-    columns = ["patches", "images", "type", "seconds", *(f"{name} / {other}" for name, other in PAIRS)]
-    columns += ["MB: ours, fused, eager, sdpa", "of the peak"]
-    yield f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}"
+    """-> the times as lines of Markdown, narrow enough for a phone"""
+    yield f"| patches × images, type, seconds | {' | '.join(f'{name} / {other}' for name, other in PAIRS)} |\n|{'---|' * 4}"
     for row in record["towers"]:
         ratios = [f"**{median:.2f}** ({low:.2f} to {high:.2f})" for low, median, high in row["ratio"].values()]
-        memory = ", ".join(str(megabytes) for megabytes in row["megabytes"].values())
-        start = f"| {row['patches']} | {row['images']} | {row['dtype']} | {row['seconds']['ours']:.2f}"
-        yield f"{start} | {' | '.join(ratios)} | {memory} | {row['share']:.0%} |"
+        yield f"{shape_of_row(row)}<br>{row['seconds']['ours']:.2f} s | {' | '.join(ratios)} |"
+
+
+def memory_table(record):
+    """-> the megabytes, and the share of the peak, as lines of Markdown"""
+    yield "| patches × images, type | MB: ours, fused, eager, sdpa | of the peak |\n|---|---|---|"
+    for row in record["towers"]:
+        yield f"{shape_of_row(row)} | {', '.join(map(str, row['megabytes'].values()))} | {row['share']:.0%} |"
 
 
 def notebook_table(record):
@@ -188,7 +196,7 @@ def main():
     print(*crowd_table(record), sep="\n", flush=True)
     record |= {"machine": f"{torch.get_num_threads()} cores ({platform.machine()}), torch {torch.__version__}"}
     record["towers"] = [measure(side, n, dtype, rounds=15 if n == 1 else 5) for dtype, n, side in tqdm(shapes, unit=" shapes")]
-    print(record["machine"], *tower_table(record), sep="\n", flush=True)
+    print(record["machine"], *tower_table(record), *memory_table(record), sep="\n", flush=True)
     measured = {path.stem: run_notebook(path) for path in tqdm(notebooks.LESSONS, unit=" notebooks")}
     record["notebooks"] = {name: seconds for name, (seconds, _) in measured.items()}
     if sys.platform == "linux":

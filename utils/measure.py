@@ -178,6 +178,13 @@ def pool_in_torchs_order(head, x):
     return pooled + head.mlp(head.layernorm(pooled))
 
 
+def pool_by_mask(head, x, hidden):
+    """What the pooling head makes of x if its probe can't see some patches, by torch's own mask. `hidden` (patches) of bool"""
+    probe, mask = head.probe.repeat(len(x), 1, 1), hidden.repeat(len(x), 1)
+    pooled = head.attention(probe, x, x, key_padding_mask=mask)[0][:, 0]
+    return pooled + head.mlp(head.layernorm(pooled))
+
+
 @torch.no_grad()
 def mean_tokens(tower, small, size, batch=42):
     """The mean of a picture's tokens, before the first layer and after each. -> (layers + 1, pictures, width)
@@ -247,6 +254,11 @@ def losses_of_small_namer(run, depth, drawings, warmup=1, steps=48, every=4):
         rate.step()
         losses.append(loss.item())
     return range(every, steps + 1, every), torch.tensor(losses).view(-1, every).mean(dim=1)
+
+
+def count_patches(size, patch):
+    """How many whole patches fit into a square image, in pixels along a side of it and of a patch."""
+    return sum(1 for row in range(size // patch) for column in range(size // patch))
 
 
 def count_numbers(module, trained=False):

@@ -699,27 +699,28 @@ def thumbnails(axis, pictures, places, zoom):
         axis.add_artist(AnnotationBbox(small, (place, 0), **foot, **edge))
 
 
-def show_pictured_lines(panels, alt, xlabel, ylabel, limits, mark=None):
+def show_pictured_lines(panels, alt, xlabel, ylabel, limits, ticks, mark=None):
     """Curves over a row of pictures. `panels`: {title: (one PIL image for each x, {label: one number for each x})}.
 
-    A label looks the same in all panels. `mark`: (label, x) of a vertical line.
+    A label looks the same in all panels. `ticks`: what stands under each picture. `mark`: (label, x) of a vertical line.
     """
-    figure, axes = plt.subplots(1, len(panels), figsize=(11, 3.6), squeeze=False, sharey=True)
+    figure, axes = plt.subplots(1, len(panels), figsize=(11, 3.9), squeeze=False, sharey=True)
     labels = dict.fromkeys(label for _, lines in panels.values() for label in lines)
     styles = dict(zip(labels, STYLES[:4] + STYLES[5:] + STYLES[4:5]))  # the second blue last
     for axis, (title, (pictures, lines)) in zip(axes[0], panels.items()):
         for label, numbers in lines.items():
             colour, line, marker = styles[label]
-            axis.plot(np.asarray(numbers), line, color=colour, linewidth=2, marker=marker, markersize=5, label=label)
+            style = {"color": colour, "linewidth": 2, "marker": marker, "markersize": 5}
+            axis.plot(np.asarray(numbers), line, label=label, clip_on=False, **style)
         if mark:
-            axis.axvline(
-                mark[1], ymax=0.68, color=COLOURS["residual"], linestyle=":", label=mark[0], zorder=1
-            )  # below the legend
-        axis.set(xticks=[], ylim=limits, xlim=(-0.5, len(pictures) - 0.5))
-        axis.set_title(title)
-        axis.set_xlabel(xlabel, labelpad=50)
-        axis.legend(ncols=2)
-        thumbnails(axis, pictures, range(len(pictures)), min(0.3, 4.6 / len(pictures) / len(panels)))
+            axis.axvline(mark[1], color=COLOURS["residual"], linestyle=":", label=mark[0], zorder=1)
+        zoom = min(0.3, 4.6 / len(pictures) / len(panels))
+        thumbnails(axis, pictures, range(len(pictures)), zoom)
+        axis.set(ylim=limits, xlim=(-0.5, len(pictures) - 0.5), xlabel=xlabel)
+        axis.set_xticks(range(len(ticks)), ticks)
+        axis.tick_params(axis="x", length=0, pad=145 * zoom + 4)  # points: below the pictures
+        axis.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=4, columnspacing=1.4)
+        axis.set_title(title, pad=26)  # above the legend
     axes[0, 0].set_ylabel(ylabel)
     show(figure, alt, photographs=True)  # a palette of 256 colours would change the pictures' own
 
