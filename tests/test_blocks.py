@@ -10,7 +10,15 @@ from utils import mistakes
 from utils.answers import CaptionJudge
 from utils.checks import CheckError, compare
 from utils.gemma import Gemma, GroupedQueryAttention, RMSNorm
-from utils.measure import at_every_place, clip_loss, count_numbers, mean_distance, pool_in_torchs_order, with_neighbours_swapped
+from utils.measure import (
+    at_every_place,
+    clip_loss,
+    count_numbers,
+    dealt,
+    mean_distance,
+    pool_in_torchs_order,
+    with_neighbours_swapped,
+)
 from utils.mistakes import CATALOGUE, EQUIVALENT, Edit, explain, put_together
 from utils.parity import random_model
 from utils.siglip import AttentionHead, SigLIP, TrimmedTower, VisionTransformer, merge_heads, sigmoid_loss
@@ -279,6 +287,7 @@ def test_the_right_block_passes_and_is_no_mistake(stage, stages, capsys):
             "loss": sigmoid_loss,
             "CLIP's loss": clip_loss,
             "loss gradient": torch.func.grad(sigmoid_loss),
+            "dealt": dealt,
             "VLM loss": answer_loss,
             "VLM log probability": mistakes.summed,
             "KV cache": mistakes.cache_bytes,
