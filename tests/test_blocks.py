@@ -14,6 +14,7 @@ from utils.measure import (
     at_every_place,
     clip_loss,
     count_numbers,
+    dealt,
     mean_distance,
     pool_by_mask,
     pool_in_torchs_order,
@@ -180,6 +181,16 @@ def every_place(head, theirs):
     return torch.stack([vectors / vectors.norm(dim=-1, keepdim=True) for vectors in read])
 
 
+def dealt_by_hand():
+    """Two pictures of 3 x 2 patches and an order, and the pictures dealt in that order, patch after patch."""
+    pictures, order = torch.rand(2, 3, 24, 16, generator=torch.Generator().manual_seed(0)), torch.tensor([4, 2, 5, 1, 0, 3])
+    squares = [(slice(8 * (i // 2), 8 * (i // 2) + 8), slice(8 * (i % 2), 8 * (i % 2) + 8)) for i in range(6)]
+    dealt = torch.zeros_like(pictures)
+    for place, patch in enumerate(order):
+        dealt[:, :, *squares[place]] = pictures[:, :, *squares[patch]]
+    return (pictures, order), dealt
+
+
 def log_probability(ids, theirs):
     """The logarithm of the first answer's probability: what each row before a token of it says of that token, summed."""
     rows = theirs.logits[0, -len(ids[0]) + PROMPT - 1 : -1].log_softmax(dim=-1)
@@ -241,6 +252,7 @@ def stages(pair, pixels, two_towers, tiny_vlm, gemma_stages):
             "loss": ((square.logits_per_image,), square.loss),
             "CLIP's loss": ((choices,), clip_loss(choices)),
             "loss gradient": ((square.logits_per_image,), torch.func.grad(sigmoid_loss)(square.logits_per_image)),
+            "dealt": dealt_by_hand(),
             "VLM logits": ((tiny_vlm[0], pixels, tiny_vlm[1], PROMPT), tiny_vlm[2].logits),
             "VLM loss": ((tiny_vlm[2].logits, tiny_vlm[1], PROMPT, 0), tiny_vlm[2].loss),
             "KV cache": ((HEADS, 9), torch.tensor(2 * 3 * 8 * 16 * 9 * 4)),
@@ -274,6 +286,7 @@ def test_the_right_block_passes_and_is_no_mistake(stage, stages, capsys):
             "loss": sigmoid_loss,
             "CLIP's loss": clip_loss,
             "loss gradient": torch.func.grad(sigmoid_loss),
+            "dealt": dealt,
             "VLM loss": answer_loss,
             "VLM log probability": mistakes.summed,
             "KV cache": mistakes.cache_bytes,

@@ -467,18 +467,34 @@ WRONG_ANSWERS = {
             "It is right above, but not for another input",
         ),
     ],
-    "mended_loss": [
-        ("def mended_loss(logits): return broken(logits)", "the mean over all pairs is taken"),
-        ("def mended_loss(logits): return -F.logsigmoid(logits.diagonal()).mean()", "only the diagonal is judged"),
-        ("def mended_loss(logits): return sigmoid_loss(-logits)", "the sign of the labels is turned round"),
-        ("def mended_loss(logits): return broken(logits) * logits.numel()", "is not divided by the number of images"),
-        ("def mended_loss(logits): return -sigmoid_loss(logits)", "the minus before the logarithm is missing"),
+    "dealt": [
+        ("def dealt(pictures, order): return pictures", "every patch lies where it lay"),
+        ("def dealt(pictures, order): return measure.dealt(pictures, order.argsort())", "place i should get patch order[i]"),
         (
-            "def mended_loss(logits): return -F.logsigmoid(torch.eye(len(logits)) * logits).mean()",
-            "0 and 1 instead of -1 and 1, and the mean over all pairs is taken",
+            "def dealt(pictures, order):\n"
+            "    strips = pictures.view(len(pictures), 3, len(order), -1)\n"
+            "    return strips[:, :, order].view(pictures.shape)",
+            "that cuts them into strips, not into squares",
         ),
-        ("def mended_loss(logits): return broken(logits) * 6", "It is right above, but not for another input"),
-        ("def mended_loss(logits): return broken(logits.mul_(len(logits)))", "away from the reference"),
+        (
+            "def dealt(pictures, order):\n"
+            "    patches = pictures.unfold(3, 8, 8).unfold(2, 8, 8).flatten(2, 3)[:, :, order]\n"
+            "    grid = patches.unflatten(2, (-1, pictures.shape[-1] // 8))\n"
+            "    return grid.transpose(3, 4).reshape(pictures.shape)",
+            "rows and columns inside each patch are exchanged",
+        ),
+        (
+            "def dealt(pictures, order):\n"
+            "    columns = F.unfold(pictures.mT, 8, stride=8)[:, :, order]\n"
+            "    return F.fold(columns, pictures.shape[-2:], 8, stride=8).mT",
+            "counted column after column",
+        ),
+        ("def dealt(pictures, order): return pictures[:, :, order]", "the shape is (42, 3, 36, 48)"),
+        (
+            "def dealt(pictures, order): return F.fold(F.unfold(pictures, 8, stride=8)[:, :, order], 48, 8, stride=8)",
+            "It is right above, but not for another input: RuntimeError",
+        ),
+        ("def dealt(pictures, order): return measure.dealt(unseen, cards)", "It is right above, but not for another input"),
     ],
     "gradient": [
         ("def gradient(logits): return logits.sigmoid_().sub_(torch.eye(len(logits)))", "not divided by the number of images"),

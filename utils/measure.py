@@ -579,6 +579,15 @@ def shuffled(sequences, seed):
     return sequences.take_along_dim(chance.argsort(dim=1)[..., None], dim=1)
 
 
+def dealt(pictures, order, patch=8):
+    """Pictures cut into their patches and put together in another order: place i gets patch order[i].
+
+    (pictures, 3, height, width), (patches) -> the same shape
+    """
+    columns = F.unfold(pictures, patch, stride=patch)  # (pictures, numbers of a patch, patches)
+    return F.fold(columns[:, :, order], pictures.shape[-2:], patch, stride=patch)
+
+
 def trials_of_towers(build, pixels):
     """`tried_tower` of a learner's `build`, and `right_tower`: two functions of (config, weights, layers)"""
 

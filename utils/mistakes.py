@@ -1217,6 +1217,24 @@ LOSS_GRADIENT = [
     ),
 ]  # fmt: skip
 
+# stage "dealt": (pictures (pictures, 3, height, width), order (patches)) -> the same shape
+DEALT = [
+    Mistake("dealt", name, sentence, "generic", wrong)
+    for name, sentence, wrong in [
+        ("the other way", "patch i goes to place order[i]; place i should get patch order[i]",
+         lambda pictures, order: measure.dealt(pictures, order.argsort())),
+        ("untouched", "every patch lies where it lay", lambda pictures, order: pictures),
+        ("column after column", "the patches are counted column after column; they count row after row",
+         lambda pictures, order: measure.dealt(pictures.mT, order).mT),
+        ("patches mirrored", "rows and columns inside each patch are exchanged",
+         lambda pictures, order: measure.dealt(pictures, order).unflatten(3, (-1, 8)).unflatten(2, (-1, 8)).transpose(3, 5)
+         .reshape(pictures.shape)),
+        ("reshaped", "the pictures are reshaped: that cuts them into strips, not into squares",
+         lambda pictures, order: pictures.reshape(len(pictures), 3, len(order), -1)[:, :, order].reshape(pictures.shape)),
+    ]
+]  # fmt: skip
+
+
 # stage "VLM logits": (VisionLanguageModel, pixel values, token ids, how many are prompt) -> (batch, patches + tokens, vocabulary)
 SEEN, TOKENS, MERGED, PREFIX = (
     "self.post_layernorm(self.tower(pixel_values))",
@@ -1777,7 +1795,7 @@ CATALOGUE = [
     *PREPROCESSING, *BYTES, *WITH_TORCH, *EMBEDDINGS, *EMBEDDINGS_BY_HAND, *PUT_TOGETHER, *ATTENTION_HEAD, *MENDED_HEAD, *MEAN_DISTANCE, *ATTENTION, *MERGE_HEADS, *MENDED_ATTENTION, *WITHOUT_HEAD, *MLP, *LAYER_NORM, *ENCODER_LAYER, *ENCODER,
     *NEIGHBOURS_SWAPPED, *PARAMETERS,
     *POOLING_HEAD, *HIDDEN_PATCHES, *LAST_HIDDEN_STATE, *NORMED_STATE, *POOLED_VECTOR, *TRIMMED_TOWER, *PIXEL_SHUFFLE, *TEXT_VECTOR, *EVERY_PLACE,
-    *LOGITS, *PROBABILITIES, *LOSS, *CLIP_LOSS, *LOSS_GRADIENT, *RMS_NORM, *GROUPED_QUERIES, *GEMMA_LAYER, *GRID_ANGLES,
+    *LOGITS, *PROBABILITIES, *LOSS, *CLIP_LOSS, *LOSS_GRADIENT, *DEALT, *RMS_NORM, *GROUPED_QUERIES, *GEMMA_LAYER, *GRID_ANGLES,
     *ANY_PATCHES, *ANY_TABLE, *ANY_SHAPE, *MEAN_OF_REAL, *PACKED_MASK,
     *VLM_LOGITS, *VLM_LOSS, *VLM_LOG_PROBABILITY, *KV_CACHE,
     *LORA, *MERGED_WEIGHTS, *CLASS_MEANS,

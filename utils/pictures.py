@@ -30,8 +30,8 @@ def four_drawings():
 
 
 def scene_of(drawings):
-    """Four drawings, 224 x 224 each: two above, two below. -> PIL image, 448 x 448"""
-    scene = Image.new("RGB", (448, 448), "white")
+    """Up to four drawings, 224 x 224 each: two above, two below; the rest is paper. -> PIL image, 448 x 448"""
+    scene = Image.new("RGB", (448, 448), drawings[0].getpixel((0, 0)))  # the paper's own white
     for drawing, corner in zip(drawings, [(0, 0), (224, 0), (0, 224), (224, 224)]):
         scene.paste(drawing, corner)
     return scene

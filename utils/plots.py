@@ -358,10 +358,17 @@ def show_lines(
     show(figure, alt)
 
 
-def show_bars(panels, alt, ylabel, xlabel="", height=2.6, level=None, stacked=False, paired=False, guessing=None, colours=()):
+PAIR = ({"color": SLATE}, {"color": PALE_SLATE})
+RUNS = tuple({"color": colour} for colour, *_ in STYLES[:2])  # as `show_lines` draws two curves
+HIDDEN = ({"color": SLATE}, {"color": CARD, "edgecolor": SLATE, "hatch": "///"})  # striped, as what `cover` hides
+
+
+def show_bars(
+    panels, alt, ylabel, xlabel="", height=2.6, level=None, stacked=False, paired=False, guessing=None, colours=(), pair=PAIR
+):
     """Bars. `panels`: {title: {label: number}}, side by side with the same axis, or one above the other if `stacked`.
 
-    `level`: (label, y) of a horizontal line to compare with. `paired`: two panels in one, bar beside bar;
+    `level`: (label, y) of a horizontal line to compare with. `paired`: two panels in one, bar beside bar, drawn as `pair` says;
     words are its title. `guessing`: (label, [y for each bar]) where the bars stand for different questions.
     `colours`: {label: name in COLOURS} of the bars that mean one of these things.
     """
@@ -374,9 +381,9 @@ def show_bars(panels, alt, ylabel, xlabel="", height=2.6, level=None, stacked=Fa
     decimals = 0 if all(number.is_integer() for number in values) else max(1, 1 - int(np.floor(np.log10(max(values)))))
     for index, (title, bars) in enumerate(panels.items()):
         axis, places = axes[0, 0] if paired else axes.flat[index], np.arange(len(bars))
-        style = {"color": [COLOURS.get(dict(colours).get(label), SLATE) for label in bars], "label": title if paired else None}
+        style = {"color": [COLOURS.get(dict(colours).get(label), SLATE) for label in bars]}
         if paired:
-            places, style["width"], style["color"] = places + 0.4 * (index - 0.5), 0.4, (SLATE, PALE_SLATE)[index]
+            places, style = places + 0.4 * (index - 0.5), {"width": 0.4, "label": title} | pair[index]
         drawn = axis.bar(places, list(bars.values()), **style)
         axis.set_xticks(range(len(bars)), [str(label) for label in bars])
         numbers = axis.bar_label(drawn, fmt=lambda number: written(number, decimals), fontsize=10, padding=1)
@@ -415,18 +422,30 @@ def light(picture, brightness):
     return unlit + lamp * (lit - unlit)
 
 
-def show_looks(picture, looks, alt, full=None, label="share of attention", largest=True, digits=0, edged=False):
+def show_looks(
+    picture,
+    looks,
+    alt,
+    full=None,
+    label="share of attention",
+    largest=True,
+    digits=0,
+    edged=False,
+    columns=4,
+    size=None,
+    ticks=(),
+):
     """Where attention goes, over a picture. `looks`: {title: (weights (rows, columns), patch that looks or None)}.
 
     `picture`: one for all panels, or a list of one for each. `largest`: whether titles say the largest share, with `digits`.
     A patch is lit by what it gets beyond an equal share, fully from ten equal shares on (or from `full` on): one lamp for all
     panels. What has half of a panel's largest share or more, and three equal ones, is outlined; the patch that looks is framed.
-    `edged`: whether outlines have a dark edge, on a picture in which they would not be seen.
+    `edged`: whether outlines have a dark edge, on a picture in which they would not be seen. `size`: a panel's, in inches.
+    `ticks`: the bar's, in equal shares.
     """
-    rows, columns = -(-len(looks) // 4), min(4, len(looks))
-    figure, axes = plt.subplots(
-        rows, columns, figsize=(11, rows * (9.1 / max(columns, 3) + 0.5)), squeeze=False, layout="compressed"
-    )
+    rows, columns = -(-len(looks) // columns), min(columns, len(looks))
+    high = rows * ((size or 9.1 / max(columns, 3)) + 0.5)
+    figure, axes = plt.subplots(rows, columns, figsize=(11, high), squeeze=False, layout="compressed")
     for axis in axes.flat:
         axis.axis("off")
     pictures = picture if isinstance(picture, list) else len(looks) * [picture]
@@ -447,6 +466,8 @@ def show_looks(picture, looks, alt, full=None, label="share of attention", large
     bar = figure.colorbar(lamp, ax=axes, label=label, extend="neither" if full == 1 else "max", **place)
     middle = (equal + full) / 2
     bar.set_ticks([equal, middle, full], labels=[f"{equal:.1%}, equal, or less", f"{middle:.1%}", f"{full:.1%}"])
+    if ticks:
+        bar.set_ticks([times * equal for times in ticks], labels=[f"{times * equal:.1%}, {times} equal" for times in ticks])
     show(figure, alt, photographs=True)
 
 

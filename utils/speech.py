@@ -3,7 +3,7 @@
 from collections import Counter
 from types import SimpleNamespace
 
-from utils.vlm import added_mask, prefix_mask
+from utils.vlm import added_mask, answer_loss, prefix_mask
 
 import inflect
 import torch
@@ -66,6 +66,11 @@ def reader_of(merge, reads, prompt):
 
     read.__wrapped__ = merge  # an error is reported in the learner's own lines
     return read
+
+
+def log_probability(logits, token_ids, prompt):
+    """The logarithm of how likely the whole answer is. logits (1, patches + tokens, words), ids (1, tokens) -> scalar"""
+    return -answer_loss(logits, token_ids, prompt, padding=-100) * (token_ids.shape[1] - prompt)
 
 
 def likeliest(logits, tokenizer, number=3):
