@@ -235,23 +235,23 @@ class SmallNamer(nn.Module):
         return self.out(self.norm(self.run(self.layers, x)[-1]).mean(dim=1))
 
 
-def losses_of_small_namer(run, depth, drawings, warmup=1, steps=48, every=4):
-    """Train a `SmallNamer` on drawings (names, styles, 3, size, size), with a rate that grows over the first `warmup` steps.
+def losses_of_small_namer(run, depth, drawings, warmup=1, rate=1e-3, steps=48, every=4):
+    """Train a `SmallNamer` on drawings (names, styles, 3, size, size); the rate grows over the first `warmup` steps.
 
     -> the steps at the end of each `every`, the mean loss over each `every`
     """
     torch.manual_seed(0)
     names, styles, _, _, size = drawings.shape
     model, losses = SmallNamer(run, depth, names, size), []
-    optimiser = torch.optim.Adam(model.parameters(), lr=1e-3)
-    rate = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: min(1, (step + 1) / warmup))
+    optimiser = torch.optim.Adam(model.parameters(), lr=rate)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: min(1, (step + 1) / warmup))
     for _ in range(steps):
         which, style = torch.randint(names, (64,)), torch.randint(styles, (64,))
         loss = F.cross_entropy(model(drawings[which, style]), which)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
-        rate.step()
+        schedule.step()
         losses.append(loss.item())
     return range(every, steps + 1, every), torch.tensor(losses).view(-1, every).mean(dim=1)
 

@@ -301,7 +301,8 @@ def show_lines(
     """Curves. `panels`: {title: {label: (x values, y values)}}, side by side with the same axes; styles differ too.
 
     A list of y values alone is drawn above 0, 1, 2 and so on.
-    `level`: (label, y) of a horizontal line to compare with. `joined`: False for points that do not belong together.
+    `level`: (label, y) of a horizontal line to compare with, or (label, y, line style). `joined`: False for points that do
+    not belong together.
     `seams`: x of upright lines, where one part ends and the next begins.
     `ticks`: what stands under x = 0, 1, 2 and so on.
     `bottom`: where the axis of y begins if all is above it; `legends`: False for one legend, in the first panel.
@@ -327,7 +328,8 @@ def show_lines(
                 clip_on=marker is None,
             )
         if level:
-            axis.axhline(level[1], color=COLOURS["residual"], linestyle=":", label=level[0])
+            line = level[2] if len(level) > 2 else ":"
+            axis.axhline(level[1], color=COLOURS["residual"], linestyle=line, label=level[0])
         for seam in seams:
             axis.axvline(seam, color=COLOURS["residual"])
         axis.set_title(title)
@@ -479,6 +481,13 @@ def framed(picture, index, side):
         box = (left - gap, top - gap, left + step + gap, top + step + gap)
         ImageDraw.Draw(picture).rectangle(box, outline=colour, width=width)
     return picture
+
+
+def around(picture, index, side):
+    """One of a picture's side x side patches, framed, and the patches around it, enlarged. -> PIL image"""
+    step, (row, column) = 96, divmod(index, side)
+    large = framed(picture.resize((step * side, step * side)), index, side)
+    return large.crop((step * (column - 1), step * (row - 1), step * (column + 2), step * (row + 2)))
 
 
 def show_patch(picture, index, side, patch, alt):
