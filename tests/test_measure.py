@@ -90,6 +90,7 @@ def test_a_copy_on_its_own_paper_has_no_edge():
 
 def test_a_strip_is_paper_with_copies_at_equal_distances():
     drawing = Image.new("RGB", (60, 60), "black")
+    drawing.putpixel((0, 0), (250, 250, 250))  # the paper's white
     row = np.asarray(strip(drawing, 2))[30, :, 0]  # 180 pixels, copies of 40 pixels round 45 and 135
     assert row.shape == (180,) and (row == 0).nonzero()[0].tolist() == [*range(25, 65), *range(115, 155)]
 

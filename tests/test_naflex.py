@@ -6,8 +6,8 @@ import math
 from utils import naflex, parity
 from utils.checks import CheckError, compare
 from utils.errors import LessonError
-from utils.mistakes import CATALOGUE, explain
-from utils.naflex import AnyShapeTower, patch_grid, preprocess_any, resize_table
+from utils.mistakes import CATALOGUE, explain, islands, mask_of_real, mean_of_each
+from utils.naflex import AnyShapeTower, patch_grid, preprocess_any
 from utils.parity import random_model
 from utils.pictures import four_drawings
 from utils.reference import load_any_shape, load_reference
@@ -19,7 +19,7 @@ from PIL import Image
 from transformers import Siglip2ImageProcessorPil, Siglip2VisionConfig, Siglip2VisionModel
 from transformers.models.siglip2.image_processing_pil_siglip2 import get_image_size_for_max_num_patches
 
-STAGES = "any patches", "any table", "any shape", "mean of real", "packed mask"
+STAGES = "any patches", "mask of real", "any shape", "mean of real", "packed mask"
 
 
 @pytest.fixture(scope="module")
@@ -96,26 +96,15 @@ def test_a_picture_does_not_notice_who_is_beside_it_in_the_batch(pictures):
     assert (together - alone).abs().max() < 1e-5
 
 
-def mean_of_real(x, mask):
-    return torch.stack([tokens[real].mean(dim=0) for tokens, real in zip(x, mask)])
-
-
-def packed_mask(lengths):
-    return torch.block_diag(*(torch.ones(length, length) for length in lengths)).bool()
-
-
 @pytest.fixture(scope="module")
 def stages(pictures):
     """For each stage: the right code, its inputs, and what transformers makes of them."""
     theirs, ours = pair(96, 3, 4, 150, 4, 49)
     wide = pictures[1]
     most = math.prod(patch_grid(wide.height, wide.width, 196, 16))  # a grid that it fills
-    table = theirs.embeddings.position_embedding.weight.detach()
     processor = Siglip2ImageProcessorPil(patch_size=16, max_num_patches=most)
     inputs = preprocess_any(pictures, 49, 4)
-    square, grid = table.unflatten(0, (7, 7)), torch.tensor([[4, 12]])
     with torch.no_grad():
-        places = theirs.embeddings.resize_positional_embeddings(square, grid, 48)[0]
         hidden, pooled = theirs(inputs[0], inputs[2], inputs[1]).to_tuple()[:2]
     return {
         "any patches": (
@@ -123,9 +112,9 @@ def stages(pictures):
             (wide, most, 16),
             processor(wide, return_tensors="pt").pixel_values[0],
         ),
-        "any table": (resize_table, (table, 4, 12), places),
-        "mean of real": (mean_of_real, (hidden, inputs[2]), mean_of_real(hidden, inputs[2])),
-        "packed mask": (packed_mask, ([2, 3, 1, 2],), packed_mask([2, 3, 1, 2])),
+        "mask of real": (mask_of_real, (inputs[1], 49), inputs[2]),
+        "mean of real": (mean_of_each, (hidden, inputs[2]), mean_of_each(hidden, inputs[2])),
+        "packed mask": (islands, ([2, 3, 1, 2],), islands([2, 3, 1, 2])),
         "any shape": (lambda tower, *given: tower(*given)[1], (ours, *inputs), pooled),
     }
 

@@ -969,19 +969,12 @@ WRONG_ANSWERS = {
             "It is right above, but not for another input",
         ),
     ],
-    "mended_table": [
-        ("def mended_table(table, rows, columns): return broken(table, rows, columns)", "rows and columns of the new grid"),
-        ("def mended_table(table, rows, columns): return table[: rows * columns]", "in their order; the table must be resized"),
+    "mended_mask": [
+        ("def mended_mask(grids, most): return broken(grids, most)", "lets one too many in"),
+        ("def mended_mask(grids, most): return torch.arange(most) < grids.sum(dim=1, keepdim=True)", "rows times columns"),
+        ("def mended_mask(grids, most): return mask", "It is right above, but not for another input"),
         (
-            "def mended_table(table, rows, columns):\n"
-            "    square = table.T.unflatten(1, (14, 14))[None]\n"
-            "    return F.interpolate(square, (rows, columns), mode='bilinear')[0].flatten(1).T",
-            "antialias=True is missing",
-        ),
-        (
-            "def mended_table(table, rows, columns):\n"
-            "    square = table.T.unflatten(1, (14, 14))[None]\n"
-            "    return F.interpolate(square, (rows, columns), mode='bilinear', antialias=True)[0].flatten(1).T",
+            "def mended_mask(grids, most): return torch.arange(196) < grids.prod(dim=1, keepdim=True)",
             "It is right above, but not for another input",
         ),
     ],

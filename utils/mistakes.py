@@ -1617,30 +1617,35 @@ ANY_PATCHES = [
     ]
 ]  # fmt: skip
 
-# stage "any table": (table (side * side, width), rows, columns) -> (rows * columns, width)
+# What both position tables are resized with
 RESIZED = '(rows, columns), mode="bilinear", antialias=True'
 
 
-def wrong_table(*change):
-    edit = ModuleEdit(naflex, change)
-    return lambda table, rows, columns: edit.names["resize_table"](table, rows, columns)
+# stage "mask of real": (grids (pictures, 2), most) -> (pictures, most), True at real patches
+def mask_of_real(grids, most):
+    return torch.arange(most) < grids.prod(dim=1, keepdim=True)
 
 
-ANY_TABLE = [
-    Mistake("any table", name, sentence, source, wrong_table(code, instead))
-    for name, sentence, source, code, instead in [
-        ("bicubic", "the table is resized with bicubic interpolation; NaFlex takes bilinear", "ports of ViT code", RESIZED, RESIZED.replace("bilinear", "bicubic")),
-        ("no antialias", "antialias=True is missing", "mlx-vlm 2266", RESIZED, '(rows, columns), mode="bilinear"'),
-        ("corners aligned", "the corners are aligned: align_corners=True", "generic", RESIZED, '(rows, columns), mode="bilinear", align_corners=True'),
-        ("rows and columns exchanged", "rows and columns of the new grid are exchanged", "generic", RESIZED, RESIZED.replace("rows, columns", "columns, rows")),
-        ("table turned", "rows and columns of the old table are exchanged", "generic", "table.T.unflatten(1, (side, side))[None]", "table.T.unflatten(1, (side, side)).mT[None]"),
-        ("first entries", "the first entries of the table are taken as they are, in their order; the table must be resized",
-         "generic", "return resized[0].flatten(1).T", "return table[: rows * columns]"),
-        ("no transpose back", "the axes are not brought back to (places, width)", "generic", "return resized[0].flatten(1).T", "return resized[0].reshape(rows * columns, -1)"),
+MASK_OF_REAL = [
+    Mistake("mask of real", name, sentence, "generic", wrong)
+    for name, sentence, wrong in [
+        ("one too many", "one patch of padding is called real: places are numbered from 0, so <= lets one too many in",
+         lambda grids, most: torch.arange(most) <= grids.prod(dim=1, keepdim=True)),
+        ("one too few", "the last real patch is called padding", lambda grids, most: torch.arange(most) < grids.prod(dim=1, keepdim=True) - 1),
+        ("sum", "rows and columns are added; a grid has rows times columns patches",
+         lambda grids, most: torch.arange(most) < grids.sum(dim=1, keepdim=True)),
+        ("turned round", "the mask is turned round: True is padding", lambda grids, most: ~mask_of_real(grids, most)),
+        ("one mask", "all pictures get the mask of the fullest; each has its own",
+         lambda grids, most: mask_of_real(grids, most).any(dim=0).expand(len(grids), -1)),
     ]
 ]  # fmt: skip
 
+
 # stage "mean of real": (x (batch, most, width), mask (batch, most)) -> (batch, width)
+def mean_of_each(x, mask):
+    return torch.stack([tokens[real].mean(dim=0) for tokens, real in zip(x, mask)])
+
+
 MEAN_OF_REAL = [
     Mistake("mean of real", name, sentence, "generic", wrong)
     for name, sentence, wrong in [
@@ -1796,7 +1801,7 @@ CATALOGUE = [
     *NEIGHBOURS_SWAPPED, *PARAMETERS,
     *POOLING_HEAD, *HIDDEN_PATCHES, *LAST_HIDDEN_STATE, *NORMED_STATE, *POOLED_VECTOR, *TRIMMED_TOWER, *PIXEL_SHUFFLE, *TEXT_VECTOR, *EVERY_PLACE,
     *LOGITS, *PROBABILITIES, *LOSS, *CLIP_LOSS, *LOSS_GRADIENT, *DEALT, *RMS_NORM, *GROUPED_QUERIES, *GEMMA_LAYER, *GRID_ANGLES,
-    *ANY_PATCHES, *ANY_TABLE, *ANY_SHAPE, *MEAN_OF_REAL, *PACKED_MASK,
+    *ANY_PATCHES, *MASK_OF_REAL, *ANY_SHAPE, *MEAN_OF_REAL, *PACKED_MASK,
     *VLM_LOGITS, *VLM_LOSS, *VLM_LOG_PROBABILITY, *KV_CACHE,
     *LORA, *MERGED_WEIGHTS, *CLASS_MEANS,
 ]  # fmt: skip

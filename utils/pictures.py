@@ -143,9 +143,9 @@ def copies(drawing, number, side=3 / 8, paper="white"):
 
 
 def strip(drawing, number, length=3):
-    """White paper, `length` times as wide as high, with so many copies of a drawing in a row."""
+    """Paper of the drawing's own white, `length` times as wide as high, with so many copies of it in a row."""
     high, side = drawing.height, 2 * drawing.height // 3
-    paper, small = Image.new("RGB", (length * high, high), "white"), drawing.resize((side, side))
+    paper, small = Image.new("RGB", (length * high, high), drawing.getpixel((0, 0))), drawing.resize((side, side))
     for index in range(number):
         centre = (2 * index + 1) * length * high // (2 * number)
         paper.paste(small, (centre - side // 2, (high - side) // 2))
