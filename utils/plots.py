@@ -233,11 +233,11 @@ def written(number, decimals):
     return f"{round(float(number), decimals) + 0.0:.{decimals}f}".replace("-", "−")
 
 
-def show_matrices(matrices, alt, size=2.2, one_scale=False, xlabel="column", ylabel="row", names=None, kinds=None):
+def show_matrices(matrices, alt, size=2.2, one_scale=False, xlabel="column", ylabel="row", names=None, kinds=None, framed=None):
     """Small matrices with their numbers written in. `matrices`: {title: 2-D tensor}; `one_scale`: the same colours for all.
 
     `names`: (of the rows, of the columns), words or PIL images, in place of numbers; or a list, a pair for each.
-    `kinds`: a distinct colour for each number // kinds, in place of a scale.
+    `kinds`: a distinct colour for each number // kinds, in place of a scale. `framed` (rows, columns): True for a frame.
     """
     widths = [max(2, matrix.shape[1]) for matrix in matrices.values()]
     cell = (size - 1) / max(matrix.shape[0] for matrix in matrices.values())  # inches, where names want square cells
@@ -252,6 +252,8 @@ def show_matrices(matrices, alt, size=2.2, one_scale=False, xlabel="column", yla
         for (row, column), number in np.ndenumerate(matrix):
             ink = "black" if kinds or number > light else "white"
             axis.text(column, row, written(number, decimals), ha="center", va="center", color=ink, fontsize=10)
+        for row, column in np.argwhere(np.asarray(framed)) if framed is not None else ():
+            frame(axis, row - 0.5, column - 0.5)
         axis.set_title(title)
         axis.tick_params(length=0)
         if names:
@@ -301,8 +303,8 @@ def show_lines(
     """Curves. `panels`: {title: {label: (x values, y values)}}, side by side with the same axes; styles differ too.
 
     A list of y values alone is drawn above 0, 1, 2 and so on.
-    `level`: (label, y) of a horizontal line to compare with, or (label, y, line style). `joined`: False for points that do
-    not belong together.
+    `level`: (label, y) of a horizontal line to compare with, (label, [y, y, ...]), or (label, y, line style).
+    `joined`: False for points that do not belong together.
     `seams`: x of upright lines, where one part ends and the next begins.
     `ticks`: what stands under x = 0, 1, 2 and so on.
     `bottom`: where the axis of y begins if all is above it; `legends`: False for one legend, in the first panel.
@@ -327,9 +329,9 @@ def show_lines(
                 markersize=4 if joined else 6,
                 clip_on=marker is None,
             )
-        if level:
+        for index, y in enumerate(np.atleast_1d(level[1]) if level else ()):
             line = level[2] if len(level) > 2 else ":"
-            axis.axhline(level[1], color=COLOURS["residual"], linestyle=line, label=level[0])
+            axis.axhline(y, color=COLOURS["residual"], linestyle=line, label=None if index else level[0])
         for seam in seams:
             axis.axvline(seam, color=COLOURS["residual"])
         axis.set_title(title)
@@ -371,8 +373,8 @@ def show_bars(
     """Bars. `panels`: {title: {label: number}}, side by side with the same axis, or one above the other if `stacked`.
 
     `level`: (label, y) of a horizontal line to compare with. `paired`: two panels in one, bar beside bar, drawn as `pair` says;
-    words are its title. `guessing`: (label, [y for each bar]) where the bars stand for different questions.
-    `colours`: {label: name in COLOURS} of the bars that mean one of these things.
+    words are its title. `guessing`: (label, [y for each bar]) where the bars stand for different questions, or
+    (label, {title: y}) where the panels do. `colours`: {label: name in COLOURS} of the bars that mean one of these things.
     """
     rows, columns = (1, 1) if paired else (len(panels), 1) if stacked else (1, len(panels))
     figure, axes = plt.subplots(rows, columns, figsize=(11, rows * height), squeeze=False, sharey=True)
@@ -402,6 +404,7 @@ def show_bars(
             axis.legend()
         if guessing:
             label, heights = guessing
+            heights = len(bars) * [heights[title]] if isinstance(heights, dict) else heights
             axis.hlines(heights, places - 0.48, places + 0.48, COLOURS["query"], ":", label, linewidth=2)
             axis.legend()
     for axis in axes[:, 0]:
@@ -494,7 +497,7 @@ def show_patch(picture, index, side, patch, alt):
     """A picture with one of its side x side patches framed, and beside it that patch alone, as the model sees it."""
     alone = patch_of(picture, index, side)
     alone = alone.resize((patch, patch), Image.Resampling.BICUBIC).resize(picture.size, Image.Resampling.NEAREST)
-    show_images({"the scene": framed(picture, index, side), "all that our patch knows so far": alone}, alt, height=3.2)
+    show_images({"the scene": framed(picture, index, side), f"our patch: {patch} × {patch} pixels": alone}, alt, height=3.2)
 
 
 def show_toy(corners, groups, alt, title):
@@ -595,10 +598,11 @@ def show_sizes(groups, alt, xlabel, ylabel, title):
     show(figure, alt)
 
 
-def show_guesses(guesses, alt, columns=3, labels=("probability",)):
+def show_guesses(guesses, alt, columns=3, labels=("probability",), right=()):
     """Pictures, each with bars for its captions. `guesses`: {title: (picture, {caption: number})}, best caption first.
 
-    The caption that is the picture's title is the right one: its bar is orange. `labels`: what the bars are, in turns.
+    The bars of right captions are orange: of a picture's own title, and of those in `right`. `labels`: what the bars are,
+    in turns.
     """
     rows = -(-len(guesses) // columns)
     figure, axes = plt.subplots(rows, 2 * columns, figsize=(11, 2.1 * rows), squeeze=False, width_ratios=columns * [1, 1.3])
@@ -609,7 +613,7 @@ def show_guesses(guesses, alt, columns=3, labels=("probability",)):
         shown.imshow(picture)
         shown.set_title(title)
         shown.axis("off")
-        colours = [COLOURS["patch"] if caption == title else SLATE for caption in numbers]
+        colours = [COLOURS["patch"] if caption in (title, *right) else SLATE for caption in numbers]
         drawn = bars.barh(list(numbers), list(numbers.values()), color=colours)
         bars.bar_label(drawn, fmt=lambda number: written(number, 2), fontsize=10, padding=2)
         bars.invert_yaxis()
@@ -974,7 +978,7 @@ def show_answers(panels, right, alt):
         for axis, truth, (picture, name) in zip(column, right, answers):
             axis.imshow(picture)
             axis.set(xticks=[], yticks=[])
-            axis.spines[:].set_visible(False)
+            axis.spines[:].set(visible=True, color="#B8B8B8")
             mark, colour = ("✓", COLOURS["image"]) if name == truth else ("✗", COLOURS["query"])
             axis.set_xlabel(f"{mark} {name}", color=colour, weight="bold")
     show(figure, alt, photographs=True)
