@@ -89,20 +89,25 @@ def show(figure, alt, photographs=False, place=None):
     return place
 
 
-def show_images(images, alt, columns=4, height=2.6, pixels=False, wrap=99, edges=False):
+def show_images(images, alt, columns=4, height=2.6, pixels=False, wrap=99, edges=False, names=None):
     """Pictures side by side. `images`: {title: PIL image or array}; `pixels`: whether the axes count pixels.
 
     `wrap`: after how many letters a line of a title is broken. `edges`: whether a thin line runs round each picture.
+    `names`: of the rows, where the pictures form a table; then `images` are {title of a column: list of pictures}.
     """
-    rows = -(-len(images) // columns)
-    sizes = [np.asarray(image).shape for image in images.values()][:columns]
+    shown = list(images.items())
+    if names:
+        columns = len(images)
+        shown = [("" if row else title, column[row]) for row in range(len(names)) for title, column in images.items()]
+    rows = -(-len(shown) // columns)
+    sizes = [np.asarray(image).shape for _, image in shown[:columns]]
     widths = [wide / high for high, wide, *_ in sizes]
     shape = {"squeeze": False, "width_ratios": widths}
     figure, axes = plt.subplots(rows, len(widths), figsize=(11, height * rows), **shape, layout="compressed")
     figure.get_layout_engine().set(w_pad=0.1)  # inches: pictures on white must not run into each other
     for axis in axes.flat:
         axis.axis("off")
-    for axis, (title, image) in zip(axes.flat, images.items()):
+    for axis, (title, image) in zip(axes.flat, shown):
         picture = np.asarray(image)
         axis.imshow(picture, interpolation="nearest", cmap="gray")
         axis.set_title("\n".join(textwrap.fill(line, wrap) for line in title.splitlines()))
@@ -115,6 +120,8 @@ def show_images(images, alt, columns=4, height=2.6, pixels=False, wrap=99, edges
             axis.axis("on")
             axis.set(xticks=[], yticks=[])
             axis.spines[:].set(visible=True, color="#B8B8B8")
+    for axis, name in zip(axes[:, 0], names or ()):
+        axis.text(-0.06, 0.5, name, transform=axis.transAxes, ha="right", va="center")
     show(figure, alt, photographs=True)
 
 
@@ -387,8 +394,10 @@ def show_bars(panels, alt, ylabel, xlabel="", height=2.6, level=None, stacked=Fa
         if level:
             once = level[0] if index == 0 or not paired else None
             axis.axhline(level[1], color=COLOURS["query"], linestyle=":", linewidth=2, label=once)
-            for number in numbers:  # it stays legible where the line runs through it
-                number.set(bbox={"facecolor": CARD, "edgecolor": "none", "pad": 0}, zorder=4)
+            for number, bar in zip(numbers, drawn):  # no line runs through it
+                if 0 <= level[1] - bar.get_height() < 0.08 * max(values):
+                    ink = "white" if style["color"] == SLATE else INK
+                    number.set(va="top", color=ink, position=(0, -3))
             axis.legend()
         if guessing:
             label, heights = guessing
@@ -414,13 +423,14 @@ def light(picture, brightness):
     return unlit + lamp * (lit - unlit)
 
 
-def show_looks(picture, looks, alt, full=None, label="share of attention", largest=True, digits=0, edged=False):
+def show_looks(picture, looks, alt, full=None, label="share of attention", largest=True, digits=0, edged=False, own=None):
     """Where attention goes, over a picture. `looks`: {title: (weights (rows, columns), patch that looks or None)}.
 
     `picture`: one for all panels, or a list of one for each. `largest`: whether titles say the largest share, with `digits`.
     A patch is lit by what it gets beyond an equal share, fully from ten equal shares on (or from `full` on): one lamp for all
     panels. What has half of a panel's largest share or more, and three equal ones, is outlined; the patch that looks is framed.
-    `edged`: whether outlines have a dark edge, on a picture in which they would not be seen.
+    `edged`: whether outlines have a dark edge, on a picture in which they would not be seen. `own`: for each panel, the patches
+    (rows, columns) round which a thin line runs.
     """
     rows, columns = -(-len(looks) // 4), min(4, len(looks))
     figure, axes = plt.subplots(
@@ -429,7 +439,7 @@ def show_looks(picture, looks, alt, full=None, label="share of attention", large
     for axis in axes.flat:
         axis.axis("off")
     pictures = picture if isinstance(picture, list) else len(looks) * [picture]
-    for axis, shown, (title, (weights, index)) in zip(axes.flat, pictures, looks.items()):
+    for axis, shown, (title, (weights, index)), mine in zip(axes.flat, pictures, looks.items(), own or len(looks) * [None]):
         grid = np.asarray(weights)
         high, wide = grid.shape
         axis.imshow(light(shown, beyond_equal(grid, full or 10 / grid.size)), extent=(0, wide, high, 0))
@@ -437,6 +447,9 @@ def show_looks(picture, looks, alt, full=None, label="share of attention", large
         strong = np.pad(np.kron(grid >= max(grid.max() / 2, 3 / grid.size), np.ones((16, 16))), 1)
         for colour, width in ((INK, 5), (COLOURS["key"], 2))[not edged :]:
             axis.contour(strong, [0.5], extent=(0, wide, 0, high), colors=[colour], linewidths=width)
+        if mine is not None:
+            mine = np.pad(np.kron(mine, np.ones((16, 16))), 1)
+            axis.contour(mine, [0.5], extent=(0, wide, 0, high), colors="white", linewidths=0.8)
         if index is not None:
             frame(axis, *divmod(index, wide))
         axis.set_title(f"{title}\nlargest: {grid.max():.{digits}%}" if largest else title)
@@ -465,8 +478,11 @@ def show_patch(picture, index, side, patch, alt):
     show_images({"the scene": framed(picture, index, side), "all that our patch knows so far": alone}, alt, height=3.2)
 
 
-def show_toy(corners, groups, alt, title):
-    """Named points in the plane of yellow and round. `corners`: {name: (x, y)} of a shaded polygon; `groups`: {label: such}."""
+def show_toy(corners, groups, alt, title, hollow=None):
+    """Named points in the plane of yellow and round. `corners`: {name: (x, y)} of a shaded polygon; `groups`: {label: such}.
+
+    `hollow`: {name: (x, y)} of points like the first group's, drawn as rings.
+    """
     figure, axis = plt.subplots(figsize=(6.4, 4))
     axis.fill(*zip(*corners.values()), color=COLOURS["value"], alpha=0.15)
     styles = zip(("o", "s", "^"), ("value", "query", "key"))
@@ -474,6 +490,9 @@ def show_toy(corners, groups, alt, title):
         axis.scatter(*zip(*points.values()), marker=marker, color=COLOURS[colour], s=80, label=label, zorder=3)
         for name, point in points.items():
             axis.annotate(name, point, xytext=(8, 6), textcoords="offset points")
+    for name, point in (hollow or {}).items():
+        axis.scatter(*point, s=170, facecolors="none", edgecolors=COLOURS["value"], linewidths=2, zorder=3)
+        axis.annotate(name, point, xytext=(9, -16), textcoords="offset points")
     axis.set(title=title, xlabel="yellow", ylabel="round")
     axis.margins(x=0.22, y=0.15)  # room for the names
     axis.legend(loc="upper right")
