@@ -130,11 +130,14 @@ def captioned_scenes():
     return scenes[:-TEST_SCENES], scenes[-TEST_SCENES:]
 
 
-def copies(drawing, number, side=3 / 8):
-    """A white picture with one or two small copies of a drawing on it, each so much of its side wide."""
+def copies(drawing, number, side=3 / 8, first=0):
+    """A white picture with one or two small copies of a drawing on it, each so much of its side wide.
+
+    `first`: with 1, a single copy stands lower right, in the second one's place.
+    """
     size, small = drawing.width, int(side * drawing.width)
     picture = Image.new("RGB", drawing.size, "white")
-    for x, y in ((0.09, 0.09), (0.54, 0.49))[:number]:
+    for x, y in ((0.09, 0.09), (0.54, 0.49))[first:][:number]:
         picture.paste(drawing.resize((small, small)), (round(x * size), round(y * size)))
     return picture
 

@@ -240,11 +240,11 @@ def written(number, decimals):
     return f"{round(float(number), decimals) + 0.0:.{decimals}f}".replace("-", "−")
 
 
-def show_matrices(matrices, alt, size=2.2, one_scale=False, xlabel="column", ylabel="row", names=None, kinds=None):
+def show_matrices(matrices, alt, size=2.2, one_scale=False, xlabel="column", ylabel="row", names=None, kinds=None, sums=False):
     """Small matrices with their numbers written in. `matrices`: {title: 2-D tensor}; `one_scale`: the same colours for all.
 
     `names`: (of the rows, of the columns), words or PIL images, in place of numbers; or a list, a pair for each.
-    `kinds`: a distinct colour for each number // kinds, in place of a scale.
+    `kinds`: a distinct colour for each number // kinds, in place of a scale. `sums`: whether a line runs above the last row.
     """
     widths = [max(2, matrix.shape[1]) for matrix in matrices.values()]
     cell = (size - 1) / max(matrix.shape[0] for matrix in matrices.values())  # inches, where names want square cells
@@ -261,6 +261,8 @@ def show_matrices(matrices, alt, size=2.2, one_scale=False, xlabel="column", yla
             axis.text(column, row, written(number, decimals), ha="center", va="center", color=ink, fontsize=10)
         axis.set_title(title)
         axis.tick_params(length=0)
+        if sums:
+            axis.axhline(len(matrix) - 1.5, color=INK, linewidth=3)
         if names:
             down, along = names[list(matrices).index(title)] if isinstance(names, list) else names
             name_axis(axis, down, down=True)
@@ -842,10 +844,11 @@ def show_likeness(picture, maps, index, alt):
     show(figure, alt, photographs=True)
 
 
-def show_shares(panels, alt, total, xlabel, height=3.4, above=1.3, levels=None):
+def show_shares(panels, alt, total, xlabel, height=3.4, above=1.3, levels=None, marked=None):
     """Counts out of `total`, as bars under an example. `panels`: {title: (picture, {label: count})}, the same labels in all.
 
     `height`, `above`: how high the bars and the examples are, in inches. `levels`: {title: x} of vertical lines.
+    `marked`: the label of bars in orange.
     """
     figure, axes = plt.subplots(
         2, len(panels), figsize=(11, height + above), squeeze=False, sharey="row", height_ratios=[above, height]
@@ -855,10 +858,11 @@ def show_shares(panels, alt, total, xlabel, height=3.4, above=1.3, levels=None):
         example.set_title(title)
         example.axis("off")
         below.barh(list(counts), total, color="#E6E6E0", height=0.66)
-        drawn = below.barh(list(counts), list(counts.values()), color=SLATE, height=0.66)
+        colours = [COLOURS["query"] if label == marked else SLATE for label in counts]
+        drawn = below.barh(list(counts), list(counts.values()), color=colours, height=0.66)
         below.bar_label(drawn, padding=4, fontsize=10)
         if levels:
-            below.axvline(levels[title], color=COLOURS["query"], linestyle=":", linewidth=2)
+            below.axvline(levels[title], color=COLOURS["residual"], linestyle=":", linewidth=2)
         below.set(xlim=(0, total), xlabel=xlabel)
         below.tick_params(axis="y", length=0)
     axes[1, 0].invert_yaxis()
