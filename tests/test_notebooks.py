@@ -235,6 +235,7 @@ WRONG_ANSWERS = {
         ),
     ],
     "mended_attention": [
+        ("def mended_attention(block, x): return broken(block, x)", "the softmax runs over the heads"),
         (
             "def mended_attention(block, x):\n"
             "    q, k, v = (split_heads(f(x), block.heads) for f in (block.q_proj, block.k_proj, block.v_proj))\n"

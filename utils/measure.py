@@ -1,5 +1,6 @@
 """What the notebooks measure, and compare exercises with."""
 
+import copy
 import functools
 import time
 import weakref
@@ -331,6 +332,14 @@ def best_named(numbers, names, count=3):
     """The largest numbers, largest first, with their names. (names) -> {name: number}"""
     best = numbers.topk(count)
     return {names[index]: number.item() for index, number in zip(best.indices, best.values)}
+
+
+@torch.no_grad()
+def without_head(block, x, head):
+    """What attention returns if one head is silent: out_proj doesn't hear it. (batch, tokens, width) -> the same shape"""
+    deaf, size = copy.deepcopy(block), block.out_proj.in_features // block.heads
+    deaf.out_proj.weight[:, head * size : (head + 1) * size] = 0
+    return deaf(x)
 
 
 @torch.no_grad()

@@ -130,14 +130,15 @@ def captioned_scenes():
     return scenes[:-TEST_SCENES], scenes[-TEST_SCENES:]
 
 
-def copies(drawing, number, side=3 / 8, paper="white"):
+def copies(drawing, number, side=3 / 8, paper="white", first=0):
     """A picture with one or two small copies of a drawing on it, each so much of its side wide.
 
     `paper`: its colour. On that of the drawing's own paper, no edge shows where a copy ends.
+    `first`: with 1, a single copy stands lower right, in the second one's place.
     """
     size, small = drawing.width, int(side * drawing.width)
     picture = Image.new("RGB", drawing.size, paper)
-    for x, y in ((0.09, 0.09), (0.54, 0.49))[:number]:
+    for x, y in ((0.09, 0.09), (0.54, 0.49))[first:][:number]:
         picture.paste(drawing.resize((small, small)), (round(x * size), round(y * size)))
     return picture
 

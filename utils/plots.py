@@ -89,20 +89,25 @@ def show(figure, alt, photographs=False, place=None):
     return place
 
 
-def show_images(images, alt, columns=4, height=2.6, pixels=False, wrap=99, edges=False):
+def show_images(images, alt, columns=4, height=2.6, pixels=False, wrap=99, edges=False, names=None):
     """Pictures side by side. `images`: {title: PIL image or array}; `pixels`: whether the axes count pixels.
 
     `wrap`: after how many letters a line of a title is broken. `edges`: whether a thin line runs round each picture.
+    `names`: of the rows, where the pictures form a table; then `images` are {title of a column: list of pictures}.
     """
-    rows = -(-len(images) // columns)
-    sizes = [np.asarray(image).shape for image in images.values()][:columns]
+    shown = list(images.items())
+    if names:
+        columns = len(images)
+        shown = [("" if row else title, column[row]) for row in range(len(names)) for title, column in images.items()]
+    rows = -(-len(shown) // columns)
+    sizes = [np.asarray(image).shape for _, image in shown[:columns]]
     widths = [wide / high for high, wide, *_ in sizes]
     shape = {"squeeze": False, "width_ratios": widths}
     figure, axes = plt.subplots(rows, len(widths), figsize=(11, height * rows), **shape, layout="compressed")
     figure.get_layout_engine().set(w_pad=0.1)  # inches: pictures on white must not run into each other
     for axis in axes.flat:
         axis.axis("off")
-    for axis, (title, image) in zip(axes.flat, images.items()):
+    for axis, (title, image) in zip(axes.flat, shown):
         picture = np.asarray(image)
         axis.imshow(picture, interpolation="nearest", cmap="gray")
         axis.set_title("\n".join(textwrap.fill(line, wrap) for line in title.splitlines()))
@@ -115,6 +120,8 @@ def show_images(images, alt, columns=4, height=2.6, pixels=False, wrap=99, edges
             axis.axis("on")
             axis.set(xticks=[], yticks=[])
             axis.spines[:].set(visible=True, color="#B8B8B8")
+    for axis, name in zip(axes[:, 0], names or ()):
+        axis.text(-0.06, 0.5, name, transform=axis.transAxes, ha="right", va="center")
     show(figure, alt, photographs=True)
 
 
@@ -233,11 +240,23 @@ def written(number, decimals):
     return f"{round(float(number), decimals) + 0.0:.{decimals}f}".replace("-", "−")
 
 
-def show_matrices(matrices, alt, size=2.2, one_scale=False, xlabel="column", ylabel="row", names=None, kinds=None, framed=None):
+def show_matrices(
+    matrices,
+    alt,
+    size=2.2,
+    one_scale=False,
+    xlabel="column",
+    ylabel="row",
+    names=None,
+    kinds=None,
+    framed=None,
+    sums=False,
+):
     """Small matrices with their numbers written in. `matrices`: {title: 2-D tensor}; `one_scale`: the same colours for all.
 
     `names`: (of the rows, of the columns), words or PIL images, in place of numbers; or a list, a pair for each.
     `kinds`: a distinct colour for each number // kinds, in place of a scale. `framed` (rows, columns): True for a frame.
+    `sums`: whether a line runs above the last row.
     """
     widths = [max(2, matrix.shape[1]) for matrix in matrices.values()]
     cell = (size - 1) / max(matrix.shape[0] for matrix in matrices.values())  # inches, where names want square cells
@@ -256,6 +275,8 @@ def show_matrices(matrices, alt, size=2.2, one_scale=False, xlabel="column", yla
             frame(axis, row - 0.5, column - 0.5)
         axis.set_title(title)
         axis.tick_params(length=0)
+        if sums:
+            axis.axhline(len(matrix) - 1.5, color=INK, linewidth=3)
         if names:
             down, along = names[list(matrices).index(title)] if isinstance(names, list) else names
             name_axis(axis, down, down=True)
@@ -399,8 +420,10 @@ def show_bars(
         if level:
             once = level[0] if index == 0 or not paired else None
             axis.axhline(level[1], color=COLOURS["query"], linestyle=":", linewidth=2, label=once)
-            for number in numbers:  # it stays legible where the line runs through it
-                number.set(bbox={"facecolor": CARD, "edgecolor": "none", "pad": 0}, zorder=4)
+            for number, bar in zip(numbers, drawn):  # no line runs through it
+                if 0 <= level[1] - bar.get_height() < 0.08 * max(values):
+                    ink = "white" if style["color"] == SLATE else INK
+                    number.set(va="top", color=ink, position=(0, -3))
             axis.legend()
         if guessing:
             label, heights = guessing
@@ -436,6 +459,7 @@ def show_looks(
     largest=True,
     digits=0,
     edged=False,
+    own=None,
     columns=4,
     size=None,
     ticks=(),
@@ -446,7 +470,7 @@ def show_looks(
     A patch is lit by what it gets beyond an equal share, fully from ten equal shares on (or from `full` on): one lamp for all
     panels. What has half of a panel's largest share or more, and three equal ones, is outlined; the patch that looks is framed.
     `edged`: whether outlines have a dark edge, on a picture in which they would not be seen. `size`: a panel's, in inches.
-    `ticks`: the bar's, in equal shares.
+    `own`: for each panel, the patches (rows, columns) round which a thin line runs. `ticks`: the bar's, in equal shares.
     """
     rows, columns = -(-len(looks) // columns), min(columns, len(looks))
     high = rows * ((size or 9.1 / max(columns, 3)) + 0.5)
@@ -454,7 +478,7 @@ def show_looks(
     for axis in axes.flat:
         axis.axis("off")
     pictures = picture if isinstance(picture, list) else len(looks) * [picture]
-    for axis, shown, (title, (weights, index)) in zip(axes.flat, pictures, looks.items()):
+    for axis, shown, (title, (weights, index)), mine in zip(axes.flat, pictures, looks.items(), own or len(looks) * [None]):
         grid = np.asarray(weights)
         high, wide = grid.shape
         axis.imshow(light(shown, beyond_equal(grid, full or 10 / grid.size)), extent=(0, wide, high, 0))
@@ -462,6 +486,9 @@ def show_looks(
         strong = np.pad(np.kron(grid >= max(grid.max() / 2, 3 / grid.size), np.ones((16, 16))), 1)
         for colour, width in ((INK, 5), (COLOURS["key"], 2))[not edged :]:
             axis.contour(strong, [0.5], extent=(0, wide, 0, high), colors=[colour], linewidths=width)
+        if mine is not None:
+            mine = np.pad(np.kron(mine, np.ones((16, 16))), 1)
+            axis.contour(mine, [0.5], extent=(0, wide, 0, high), colors="white", linewidths=0.8)
         if index is not None:
             frame(axis, *divmod(index, wide))
         axis.set_title(f"{title}\nlargest: {grid.max():.{digits}%}" if largest else title)
@@ -500,8 +527,11 @@ def show_patch(picture, index, side, patch, alt):
     show_images({"the scene": framed(picture, index, side), f"our patch: {patch} × {patch} pixels": alone}, alt, height=3.2)
 
 
-def show_toy(corners, groups, alt, title):
-    """Named points in the plane of yellow and round. `corners`: {name: (x, y)} of a shaded polygon; `groups`: {label: such}."""
+def show_toy(corners, groups, alt, title, hollow=None):
+    """Named points in the plane of yellow and round. `corners`: {name: (x, y)} of a shaded polygon; `groups`: {label: such}.
+
+    `hollow`: {name: (x, y)} of points like the first group's, drawn as rings.
+    """
     figure, axis = plt.subplots(figsize=(6.4, 4))
     axis.fill(*zip(*corners.values()), color=COLOURS["value"], alpha=0.15)
     styles = zip(("o", "s", "^"), ("value", "query", "key"))
@@ -509,6 +539,9 @@ def show_toy(corners, groups, alt, title):
         axis.scatter(*zip(*points.values()), marker=marker, color=COLOURS[colour], s=80, label=label, zorder=3)
         for name, point in points.items():
             axis.annotate(name, point, xytext=(8, 6), textcoords="offset points")
+    for name, point in (hollow or {}).items():
+        axis.scatter(*point, s=170, facecolors="none", edgecolors=COLOURS["value"], linewidths=2, zorder=3)
+        axis.annotate(name, point, xytext=(9, -16), textcoords="offset points")
     axis.set(title=title, xlabel="yellow", ylabel="round")
     axis.margins(x=0.22, y=0.15)  # room for the names
     axis.legend(loc="upper right")
@@ -854,10 +887,11 @@ def show_likeness(picture, maps, index, alt):
     show(figure, alt, photographs=True)
 
 
-def show_shares(panels, alt, total, xlabel, height=3.4, above=1.3, levels=None):
+def show_shares(panels, alt, total, xlabel, height=3.4, above=1.3, levels=None, marked=None):
     """Counts out of `total`, as bars under an example. `panels`: {title: (picture, {label: count})}, the same labels in all.
 
     `height`, `above`: how high the bars and the examples are, in inches. `levels`: {title: x} of vertical lines.
+    `marked`: the label of bars in orange.
     """
     figure, axes = plt.subplots(
         2, len(panels), figsize=(11, height + above), squeeze=False, sharey="row", height_ratios=[above, height]
@@ -867,10 +901,11 @@ def show_shares(panels, alt, total, xlabel, height=3.4, above=1.3, levels=None):
         example.set_title(title)
         example.axis("off")
         below.barh(list(counts), total, color="#E6E6E0", height=0.66)
-        drawn = below.barh(list(counts), list(counts.values()), color=SLATE, height=0.66)
+        colours = [COLOURS["query"] if label == marked else SLATE for label in counts]
+        drawn = below.barh(list(counts), list(counts.values()), color=colours, height=0.66)
         below.bar_label(drawn, padding=4, fontsize=10)
         if levels:
-            below.axvline(levels[title], color=COLOURS["query"], linestyle=":", linewidth=2)
+            below.axvline(levels[title], color=COLOURS["residual"], linestyle=":", linewidth=2)
         below.set(xlim=(0, total), xlabel=xlabel)
         below.tick_params(axis="y", length=0)
     axes[1, 0].invert_yaxis()
