@@ -235,7 +235,13 @@ WRONG_ANSWERS = {
         ),
     ],
     "mended_attention": [
-        ("def mended_attention(block, x): return broken(block, x)", "the softmax runs over the heads"),
+        (  # the broken function itself
+            "def mended_attention(block, x):\n"
+            "    q, k, v = (split_heads(f(x), block.heads) for f in (block.q_proj, block.k_proj, block.v_proj))\n"
+            "    weights = (q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5).softmax(1)\n"
+            "    return block.out_proj(merge_heads(weights @ v))",
+            "the softmax runs over the heads",
+        ),
         (
             "def mended_attention(block, x):\n"
             "    q, k, v = (split_heads(f(x), block.heads) for f in (block.q_proj, block.k_proj, block.v_proj))\n"
