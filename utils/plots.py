@@ -415,21 +415,22 @@ def show_bars(
         axis.margins(y=0.12)  # room for the numbers
         axis.set_title(paired if isinstance(paired, str) else "" if paired else title)
         axis.set_xlabel(xlabel)
-        if paired:
-            axis.legend()
         if level:
             once = level[0] if index == 0 or not paired else None
             axis.axhline(level[1], color=COLOURS["query"], linestyle=":", linewidth=2, label=once)
             for number, bar in zip(numbers, drawn):  # no line runs through it
                 if 0 <= level[1] - bar.get_height() < 0.08 * max(values):
-                    ink = "white" if style["color"] == SLATE else INK
-                    number.set(va="top", color=ink, position=(0, -3))
+                    dark = sum(bar.get_facecolor()[:3]) < 1.5
+                    number.set(va="top", color="white" if dark else INK, position=(0, -3))
             axis.legend()
         if guessing:
             label, heights = guessing
             heights = len(bars) * [heights[title]] if isinstance(heights, dict) else heights
             axis.hlines(heights, places - 0.48, places + 0.48, COLOURS["query"], ":", label, linewidth=2)
             axis.legend()
+        if paired:  # above the bars, and the title above it
+            axis.legend(loc="lower center", bbox_to_anchor=(0.5, 0.98), ncols=3)
+            axis.set_title(axis.get_title(), pad=26)
     for axis in axes[:, 0]:
         axis.set_ylabel(ylabel)
     show(figure, alt)
@@ -473,7 +474,7 @@ def show_looks(
     `own`: for each panel, the patches (rows, columns) round which a thin line runs. `ticks`: the bar's, in equal shares.
     """
     rows, columns = -(-len(looks) // columns), min(columns, len(looks))
-    high = rows * ((size or 9.1 / max(columns, 3)) + 0.5)
+    high = rows * ((size or 10.6 / max(columns, 3)) + 0.5) + 0.8  # inches; the last ones for the bar
     figure, axes = plt.subplots(rows, columns, figsize=(11, high), squeeze=False, layout="compressed")
     for axis in axes.flat:
         axis.axis("off")
