@@ -938,26 +938,26 @@ WRONG_ANSWERS = {
             "misspelt names that raise no error: 1, not 0",
         ),
     ],
-    "mended_norm": [
-        ("def mended_norm(vision, x): return broken(vision, x)", "the last layer norm is applied after each layer"),
+    "mended_tower": [
+        ("def mended_tower(vision, x): return broken(vision, x)", "the last layer norm is applied after each layer"),
         (
-            "def mended_norm(vision, x): return vision(x, output_hidden_states=True).hidden_states[-1]",
+            "def mended_tower(vision, x): return vision(x, output_hidden_states=True).hidden_states[-1]",
             "the last layer norm is missing",
         ),
         (
-            "def mended_norm(vision, x): return vision.post_layernorm(vision(x).last_hidden_state)",
+            "def mended_tower(vision, x): return vision.post_layernorm(vision(x).last_hidden_state)",
             "the last layer norm is applied twice",
         ),
         (
-            "def mended_norm(vision, x): return reference.model.vision_model(x).last_hidden_state",
+            "def mended_tower(vision, x): return reference.model.vision_model(x).last_hidden_state",
             "not for another input",
         ),
         (
-            "def mended_norm(vision, x): return vision.post_layernorm(broken(vision, x))",
+            "def mended_tower(vision, x): return vision.post_layernorm(broken(vision, x))",
             "after each layer, and once more at the end",
         ),
         (
-            "def mended_norm(vision, x):\n"
+            "def mended_tower(vision, x):\n"
             "    x = vision.embeddings(x)\n"
             "    for layer in vision.encoder.layers[:-1]:\n"
             "        x = layer(x, None)\n"
