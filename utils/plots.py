@@ -1060,7 +1060,7 @@ def show_draws(panels, alt, xlabel, levels=None, control=None):
             label, x = levels[title]
             axis.axvline(x, color=COLOURS["query"], linestyle=":", linewidth=2, label=label, zorder=1)
             axis.legend(loc="lower center", bbox_to_anchor=(0.5, -0.02))
-        axis.set(xlabel=xlabel, ylim=(len(labels) - 0.4, -0.6))
+        axis.set(xlabel=xlabel, ylim=(len(labels) + (0.4 if levels else -0.4), -0.6))
         axis.set_title(title)
         axis.tick_params(axis="y", length=0)
     axes[0, 0].set_yticks(range(len(labels)), labels)
