@@ -461,7 +461,8 @@ def fit_linear_probe(vectors, targets, ridge=100.0):
 
     vectors (examples, width), targets (examples, labels) -> a function from vectors (..., width) to scores (..., labels)
     """
-    mean, size, share = vectors.mean(dim=0), vectors.std(dim=0), targets.mean(dim=0)
+    mean, share = vectors.mean(dim=0), targets.mean(dim=0)
+    size = vectors.std(dim=0).clamp_min(1e-6)  # a number that never changes, as a white corner's, gets no weight
     inputs = ((vectors - mean) / size).double()
     gram = inputs.T @ inputs + ridge * torch.eye(inputs.shape[1], dtype=torch.double)
     weights = torch.linalg.solve(gram, inputs.T @ (targets - share).double()).float()

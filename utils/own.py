@@ -104,6 +104,12 @@ def see(tower, paths, preprocess, batch=20, keep=True):
     return torch.cat(states) if keep else None, torch.cat(vectors)
 
 
+def thumbnails(paths, preprocess, side=16):
+    """The pictures, shrunk to side x side pixels: what can be named without a model. -> (pictures, 3 * side * side)"""
+    small = [F.adaptive_avg_pool2d(preprocess(read_image(path)), side) for path in paths]
+    return torch.cat(small).flatten(1)
+
+
 @torch.no_grad()
 def caption_vectors(reference, names):
     """A vector of length 1 for the caption "a drawing of a <name>" of each name. -> (names, width)"""

@@ -52,6 +52,7 @@ class Bench:
         self.tower = VisionTransformer(reference.config.vision_config).eval()
         self.tower.load_state_dict(reference.model.vision_model.state_dict())
         self.states, self.vectors = own.see(self.tower, paths, reference.preprocess)
+        self.thumbnails = own.thumbnails(paths, reference.preprocess)
         self.pixels = torch.cat([reference.preprocess(own.read_image(path)) for path in paths])
         self.scale = reference.model.logit_scale.exp().item()
         drawings = sample_drawings()
@@ -69,12 +70,12 @@ class Bench:
         return round((scores.argmax(dim=1) == self.labels[test]).float().mean().item(), 4)
 
     def frozen(self, shots, seed):
-        """The two ways that train nothing in the tower. -> a run of each"""
-        learn, test = own.split(self.labels, shots, seed)
-        seen, targets = self.vectors[learn], F.one_hot(self.labels[learn]).float()
-        means = own.class_means(seen, self.labels[learn])
-        scores = {"class means": self.vectors[test] @ means.T}
-        scores["linear probe"] = fit_linear_probe(seen, targets)(self.vectors[test])
+        """The two ways that train nothing in the tower, and the same without a tower. -> a run of each"""
+        (learn, test), scores = own.split(self.labels, shots, seed), {}
+        targets = F.one_hot(self.labels[learn]).float()
+        for of_what, seen in {"": self.vectors, ", thumbnails": self.thumbnails}.items():
+            scores["class means" + of_what] = seen[test] @ own.class_means(seen[learn], self.labels[learn]).T
+            scores["linear probe" + of_what] = fit_linear_probe(seen[learn], targets)(seen[test])
         return [dict(way=way, shots=shots, seed=seed, new=self.share(score, test)) for way, score in scores.items()]
 
     def trained(self, way, how, shots, seed):

@@ -1040,19 +1040,20 @@ def show_ways(pictures, counts, alt, total, title):
     show(figure, alt, photographs=True)  # a palette of 256 colours would change the pictures' own
 
 
-def show_draws(panels, alt, xlabel, levels=None):
+def show_draws(panels, alt, xlabel, levels=None, control=None):
     """A dot for each draw, from the first above to the last below, and a stroke at their mean, whose number stands beside it.
 
     `panels`: {title: {label: [percents]}}, the same labels in all, side by side with the same axes.
-    `levels`: {title: (label, x)} of a vertical line to compare with.
+    `levels`: {title: (label, x)} of a vertical line to compare with. `control`: the label of a row to compare with.
     """
     labels = list(next(iter(panels.values())))
     figure, axes = plt.subplots(1, len(panels), figsize=(11, 0.44 * len(labels) + 1.1), squeeze=False, sharex=True, sharey=True)
     for axis, (title, groups) in zip(axes[0], panels.items()):
-        for row, percents in enumerate(groups.values()):
+        for row, (name, percents) in enumerate(groups.items()):
+            colour = COLOURS["query" if name == control else "image"]
             axis.axhline(row, color="#E6E6E0", linewidth=14, zorder=0)
             heights = row + 0.24 * (np.arange(len(percents)) / max(1, len(percents) - 1) - 0.5)
-            axis.plot(percents, heights, "o", color=COLOURS["image"], markersize=6, alpha=0.8)
+            axis.plot(percents, heights, "o", color=colour, markersize=6, alpha=0.8)
             axis.plot(2 * [np.mean(percents)], [row - 0.36, row + 0.36], color=INK, linewidth=2)
             number = written(np.mean(percents), 0)
             axis.text(1.02, row, number, transform=axis.get_yaxis_transform(), va="center", fontsize=10)
@@ -1060,7 +1061,7 @@ def show_draws(panels, alt, xlabel, levels=None):
             label, x = levels[title]
             axis.axvline(x, color=COLOURS["query"], linestyle=":", linewidth=2, label=label, zorder=1)
             axis.legend(loc="lower center", bbox_to_anchor=(0.5, -0.02))
-        axis.set(xlabel=xlabel, ylim=(len(labels) - 0.4, -0.6))
+        axis.set(xlabel=xlabel, ylim=(len(labels) + (0.4 if levels else -0.4), -0.6))
         axis.set_title(title)
         axis.tick_params(axis="y", length=0)
     axes[0, 0].set_yticks(range(len(labels)), labels)
