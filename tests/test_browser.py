@@ -82,6 +82,7 @@ def clickable_notebook(source):
         plots.show_images({"the scene": four_drawings()}, alt="Four drawings.")
     with patch.object(clickable, "display", displayed.append):
         clickable.show_clickable(four_drawings(), {"head 0": SHARES[0], "head 1": SHARES[1]}, chosen=45)
+        clickable.show_clickable(four_drawings(), {"all heads": SHARES[0, :2]}, chosen=1, words=["a", "ship"])
     data = [DisplayFormatter().format(one)[0] for one in displayed]
     outputs = [nbformat.v4.new_output("display_data", data=one) for one in data]
     cell = nbformat.v4.new_code_cell(source, outputs=outputs, execution_count=1)
@@ -192,7 +193,12 @@ def strongest(chosen):
 
 
 def said_of(chosen):
-    return [f"From row {chosen // 14}, column {chosen % 14}, the strongest look goes: {'; '.join(strongest(chosen))}."]
+    return f"From row {chosen // 14}, column {chosen % 14}, the strongest look goes: {'; '.join(strongest(chosen))}."
+
+
+def said_before(word, row):
+    where = strongest(row)[0].removeprefix("head 0 at ")
+    return f"Before “{word}”, the strongest look goes to {where}."
 
 
 @pytest.mark.browser
@@ -200,16 +206,20 @@ def test_a_scene_is_clicked_and_says_what_the_model_does_before_anything_is_run(
     from selenium.webdriver import ActionChains, Keys
 
     browser.get(lab("notebooks/trusted.ipynb"))
-    wait_for(lambda: browser.execute_script(IS_OPEN) and browser.execute_script(SAID) not in ([], [""]))
-    assert browser.execute_script(SAID) == said_of(45)
+    wait_for(lambda: browser.execute_script(IS_OPEN) and [*map(bool, browser.execute_script(SAID))] == [True, True])
+    assert browser.execute_script(SAID) == [said_of(45), said_before("ship", 1)]
     scene = browser.find_element("css selector", ".clickable-look canvas")
     browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", scene)
     ActionChains(browser).move_to_element_with_offset(scene, 5, 5).click().perform()  # from its middle, between four patches
-    assert browser.execute_script(SAID) == said_of(7 * 14 + 7)
+    assert browser.execute_script(SAID)[0] == said_of(7 * 14 + 7)
     scene.send_keys(Keys.ARROW_LEFT, Keys.ARROW_UP, Keys.ARROW_UP)
-    assert browser.execute_script(SAID) == said_of(5 * 14 + 6)
+    assert browser.execute_script(SAID)[0] == said_of(5 * 14 + 6)
     lit = [f"The scene lit by {look}." for look in strongest(5 * 14 + 6)]
-    assert browser.execute_script(LOOKS) == ["The scene; row 5, column 6 is chosen.", *lit]
+    assert browser.execute_script(LOOKS)[:3] == ["The scene; row 5, column 6 is chosen.", *lit]
+    browser.find_element("xpath", "//button[text()='a']").click()
+    assert browser.execute_script(SAID)[1] == said_before("a", 0)
+    lit = f"The scene lit by {strongest(0)[0].replace('head 0', 'all heads')}."
+    assert browser.execute_script(LOOKS)[3:] == ["The scene.", lit]
 
 
 @pytest.mark.browser

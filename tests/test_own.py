@@ -4,6 +4,7 @@ import contextlib
 import copy
 import io
 from pathlib import Path
+from unittest.mock import patch
 
 from utils import own, own_record
 from utils.checks import CheckError, compare
@@ -252,6 +253,17 @@ def test_the_merged_tower_gives_the_same_in_onnxruntime(small, tmp_path):
 
 
 # The record
+
+
+def test_a_thumbnail_is_the_means_of_squares():
+    pictures = {"left": torch.tensor([0.0, 1.0]), "right": torch.tensor([1.0, 0.0])}  # of grey stripes, 32 pixels wide each
+
+    def preprocess(name):
+        return pictures[name].repeat_interleave(32).expand(1, 3, 64, 64)
+
+    with patch.object(own, "read_image", lambda path: path):
+        small = own.thumbnails(["left", "right"], preprocess, side=2)
+    assert small.tolist() == [6 * [0, 1], 6 * [1, 0]]
 
 
 def test_the_record_has_every_way_and_beats_chance():

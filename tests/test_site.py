@@ -111,12 +111,16 @@ def test_words_are_found_without_a_server(site, browser):
 
 
 @pytest.mark.browser
-def test_on_a_phone_no_page_is_wider_than_the_screen(site, browser):
+def test_on_a_phone_no_page_is_wider_than_the_screen_and_what_moves_in_it_can_be_reached(site, browser):
+    from axe_core_python.selenium import Axe
+
     phone = {"width": 390, "height": 844, "deviceScaleFactor": 2, "mobile": True}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", phone)
     for page in READ_BY_AXE:
         browser.get(f"file://{site}/{page}.html")
         assert browser.execute_script("return document.documentElement.scrollWidth") <= 390, page
+        found = Axe().run(browser, options={"runOnly": ["wcag2a", "wcag2aa"]})
+        assert "scrollable-region-focusable" not in [fault["id"] for fault in found["violations"]], page
     first, last = (f"file://{site}/notebooks/{PATHS[number].stem}.html" for number in (1, -1))
     for page, right in ((first, False), (last, True)):  # the map shows where one is, be it at its right end
         browser.get(page)

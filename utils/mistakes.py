@@ -1700,6 +1700,9 @@ ANY_SHAPE = [
         ("rows and columns exchanged", "rows and columns are exchanged when the position table is resized", "generic", (RESIZED, RESIZED.replace("rows, columns", "columns, rows"))),
         ("first entries", "the first entries of the position table are taken as they are; the table must be resized",
          "generic", ("return resized[0].flatten(1).T", "return table[: rows * columns]")),
+        ("corners aligned", "the position table is resized with its corners aligned: align_corners=True", "generic", (RESIZED, '(rows, columns), mode="bilinear", align_corners=True')),
+        ("table turned", "rows and columns of the old position table are exchanged", "generic",
+         ("table.T.unflatten(1, (side, side))[None]", "table.T.unflatten(1, (side, side)).mT[None]")),
     ]
 ]  # fmt: skip
 

@@ -455,26 +455,24 @@ def show_looks(
     picture,
     looks,
     alt,
-    full=None,
+    full=10,
     label="share of attention",
     largest=True,
     digits=0,
     edged=False,
     own=None,
     columns=4,
-    size=None,
-    ticks=(),
 ):
     """Where attention goes, over a picture. `looks`: {title: (weights (rows, columns), patch that looks or None)}.
 
     `picture`: one for all panels, or a list of one for each. `largest`: whether titles say the largest share, with `digits`.
-    A patch is lit by what it gets beyond an equal share, fully from ten equal shares on (or from `full` on): one lamp for all
-    panels. What has half of a panel's largest share or more, and three equal ones, is outlined; the patch that looks is framed.
-    `edged`: whether outlines have a dark edge, on a picture in which they would not be seen. `size`: a panel's, in inches.
-    `own`: for each panel, the patches (rows, columns) round which a thin line runs. `ticks`: the bar's, in equal shares.
+    A patch is lit by what it gets beyond an equal share, fully from `full` equal shares on: one lamp for all panels.
+    What has half of a panel's largest share or more, and three equal ones, is outlined; the patch that looks is framed.
+    `edged`: whether outlines have a dark edge, on a picture in which they would not be seen.
+    `own`: for each panel, the patches (rows, columns) round which a thin line runs.
     """
     rows, columns = -(-len(looks) // columns), min(columns, len(looks))
-    high = rows * ((size or 10.6 / max(columns, 3)) + 0.5) + 0.8  # inches; the last ones for the bar
+    high = rows * (10.6 / max(columns, 3) + 0.5) + 0.8  # inches; the last ones for the bar
     figure, axes = plt.subplots(rows, columns, figsize=(11, high), squeeze=False, layout="compressed")
     for axis in axes.flat:
         axis.axis("off")
@@ -482,7 +480,7 @@ def show_looks(
     for axis, shown, (title, (weights, index)), mine in zip(axes.flat, pictures, looks.items(), own or len(looks) * [None]):
         grid = np.asarray(weights)
         high, wide = grid.shape
-        axis.imshow(light(shown, beyond_equal(grid, full or 10 / grid.size)), extent=(0, wide, high, 0))
+        axis.imshow(light(shown, beyond_equal(grid, full / grid.size)), extent=(0, wide, high, 0))
         # A frame of zeros around it, so that an outline closes at the picture's edge.
         strong = np.pad(np.kron(grid >= max(grid.max() / 2, 3 / grid.size), np.ones((16, 16))), 1)
         for colour, width in ((INK, 5), (COLOURS["key"], 2))[not edged :]:
@@ -493,14 +491,11 @@ def show_looks(
         if index is not None:
             frame(axis, *divmod(index, wide))
         axis.set_title(f"{title}\nlargest: {grid.max():.{digits}%}" if largest else title)
-    equal, full = 1 / grid.size, full or 10 / grid.size
-    lamp = plt.cm.ScalarMappable(PowerNorm(0.5, equal, full), LAMP)
+    lamp = plt.cm.ScalarMappable(PowerNorm(0.5, 1, full), LAMP)  # in equal shares
     place = {"location": "bottom", "shrink": 0.5, "aspect": 40}
-    bar = figure.colorbar(lamp, ax=axes, label=label, extend="neither" if full == 1 else "max", **place)
-    middle = (equal + full) / 2
-    bar.set_ticks([equal, middle, full], labels=[f"{equal:.1%}, equal, or less", f"{middle:.1%}", f"{full:.1%}"])
-    if ticks:
-        bar.set_ticks([times * equal for times in ticks], labels=[f"{times * equal:.1%}, {times} equal" for times in ticks])
+    bar = figure.colorbar(lamp, ax=axes, label=label, extend="max", **place)
+    shares = 1, full // 2, full
+    bar.set_ticks(shares, labels=[f"{times / grid.size:.1%}, {times} equal" for times in shares])
     show(figure, alt, photographs=True)
 
 
@@ -715,8 +710,10 @@ def tinted(picture, weights):
     """The picture, pale, each patch tinted by its weight in [0, 1]. weights (rows, columns) -> array in [0, 1]"""
     grid = np.kron(np.asarray(weights), np.ones((16, 16)))
     drawn = np.asarray(picture.convert("RGB").resize(grid.shape[1::-1])) / 255
-    shade = 0.45 + 0.55 * drawn.mean(axis=-1, keepdims=True)  # what is drawn is still seen under a full tint
-    return TINT(grid)[..., :3] * (shade + 0.25 * (drawn - drawn.mean(axis=-1, keepdims=True)) * (1 - grid[..., None]))
+    grey = drawn.mean(axis=-1, keepdims=True)
+    colour = 0.25 * (drawn - grey) * (1 - grid[..., None])  # a little, where there is no tint
+    shade = 0.45 + 0.55 * grey  # what is drawn is still seen under a full tint
+    return np.clip(TINT(grid)[..., :3] * (shade + colour), 0, 1)
 
 
 def show_tinted(pictures, alt, label, full=1.0, columns=4, line=2.5):
@@ -731,7 +728,7 @@ def show_tinted(pictures, alt, label, full=1.0, columns=4, line=2.5):
         axis.axis("off")
     for axis, (title, (picture, weights, framed)) in zip(axes.flat, pictures.items()):
         grid = np.clip(np.asarray(weights) / full, 0, 1)
-        axis.imshow(np.clip(tinted(picture, grid), 0, 1), extent=(0, grid.shape[1], grid.shape[0], 0))
+        axis.imshow(tinted(picture, grid), extent=(0, grid.shape[1], grid.shape[0], 0))
         frames = framed if isinstance(framed, list) else [framed] if framed is not None else []
         for index, dash in zip(frames, ["-"] + [(0, (1.5, 1))] * len(frames)):
             row, column = divmod(index, grid.shape[1])
@@ -930,10 +927,7 @@ def show_clouds(panels, alt, xlabel, level, columns=1):
         axis.set_title(title)
     for axis in axes[-1]:
         axis.set_xlabel(xlabel)
-    if columns == 1:
-        axes[0, 0].legend(loc="lower right", bbox_to_anchor=(1, 0.95), borderaxespad=0)  # above the dots
-    else:
-        figure.legend(handles=[line], loc="outside upper right")  # above the titles
+    figure.legend(handles=[line], loc="outside upper right")  # above the titles
     show(figure, alt)
 
 

@@ -8,7 +8,7 @@ addEventListener('load', () => {
 });
 // What is wider than its place can be reached and moved by the keyboard, and its edge shows that there is more.
 addEventListener('load', () => {
-  for (const shelf of document.querySelectorAll('.bd-content p:has(> img), .bd-content .cell_output')) {
+  for (const shelf of document.querySelectorAll('.bd-content p:has(> img), .bd-content .cell_output, .bd-content .cell_output pre')) {
     if (shelf.scrollWidth <= shelf.clientWidth) continue;
     shelf.classList.add('shelf');
     for (const [name, value] of Object.entries({ tabindex: 0, role: 'group', 'aria-label': 'moves sideways' })) shelf.setAttribute(name, value);
