@@ -493,9 +493,9 @@ def show_looks(
         axis.set_title(f"{title}\nlargest: {grid.max():.{digits}%}" if largest else title)
     lamp = plt.cm.ScalarMappable(PowerNorm(0.5, 1, full), LAMP)  # in equal shares
     place = {"location": "bottom", "shrink": 0.5, "aspect": 40}
-    bar = figure.colorbar(lamp, ax=axes, label=label, extend="max", **place)
+    bar = figure.colorbar(lamp, ax=axes, label=f"{label} (× an equal share)", extend="max", **place)
     shares = 1, full // 2, full
-    bar.set_ticks(shares, labels=[f"{times / grid.size:.1%}, {times} equal" for times in shares])
+    bar.set_ticks(shares, labels=[f"{times / grid.size:.1%} ({times}×)" for times in shares])
     show(figure, alt, photographs=True)
 
 
